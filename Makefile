@@ -1,0 +1,28 @@
+# Two commands for a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# Trains tcmoa_tiny on the sample data for a few minutes, then fuses and scores held-out sample pairs.
+demo: setup
+	$(BIN)/python -m fusion.train experiment=demo run_dir=logs/demo/train
+	$(BIN)/python -m fusion.evaluate experiment=demo ckpt_path=logs/demo/train/checkpoints/last.ckpt run_dir=logs/demo/result
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,128 @@
+"""Models by name, for Python users and for the doors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from fusion.cli import one_line
+from fusion.config import check, config_dir, instantiate, plain
+from fusion.errors import ConfigError
+from fusion.models.base import FusionModel
+from fusion.models.checkpoint import RECORD
+from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+
+
+def load_model(
+    name: str | None = None,
+    ckpt_path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+) -> FusionModel:
+    """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_tiny").fuse(a, b, task="vif")`.
+
+    Args:
+        name: configuration in conf/model. None takes the one that the checkpoint was saved with.
+        ckpt_path: weights: a checkpoint, a safetensors file, a file of the official release, or a run folder. None
+            keeps what the configuration brings.
+        overrides: as on the command line: `["model.tau=2", "model/router=softmax"]`.
+        device: where to put it.
+
+    Raises:
+        ConfigError: unknown names or keys, or neither name nor checkpoint.
+        WeightsError: weights that are missing, damaged or of another model.
+    """
+    if name is None:
+        if ckpt_path is None:
+            raise ConfigError("load_model needs the name of a model, or a ckpt_path that knows its model")
+        if overrides:
+            raise ConfigError("overrides need the name of a model: load_model(name, ckpt_path, overrides)")
+        return build_model(None, ckpt_path, device)
+    config = compose("predict", [f"model={name}", *overrides])
+    return build_model(config["model"], ckpt_path, device)
+
+
+def build_model(
+    config: Mapping[str, Any] | None, ckpt_path: str | Path | None, device: str | torch.device = "cpu"
+) -> FusionModel:
+    """Check and build a model, and load its weights.
+
+    Args:
+        config: the model's node; None takes the one recorded in the checkpoint.
+        ckpt_path: see `load_model`.
+        device: where to put it.
+    """
+    checkpoint = None
+    if config is None:
+        path = find_checkpoint(ckpt_path or "")
+        checkpoint = read_checkpoint(path)
+        config = recorded_model(checkpoint)
+        if config is None:
+            raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
+    config = check(config, "model")
+    if ckpt_path is not None:
+        find_checkpoint(ckpt_path)  # before anything large is built
+    model: FusionModel = instantiate(config)
+    model.config = dict(config)
+    model.run_name = ((checkpoint or {}).get(RECORD) or {}).get("name")
+    if ckpt_path is not None:
+        load_checkpoint(model, ckpt_path, checkpoint)
+    return model.to(torch.device(device)).eval()
+
+
+def model_of_job(cfg: DictConfig) -> dict[str, Any] | None:
+    """The model's configuration of a door's job; None if only a checkpoint was named and knows it."""
+    ckpt_path = cfg.get("ckpt_path")
+    if ckpt_path is not None and HydraConfig.initialized():
+        chosen = [override.lstrip("+").split("=", 1)[0] for override in HydraConfig.get().overrides.task]
+        if not any(key == "experiment" or key.split(".")[0].split("/")[0] == "model" for key in chosen):
+            path = find_checkpoint(ckpt_path)
+            if path.suffix == ".ckpt" and recorded_model(read_checkpoint(path)) is not None:
+                return None
+    return plain(cfg.model)
+
+
+def compose(root: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose a root configuration as plain dictionaries and lists, also inside a running door.
+
+    Raises:
+        ConfigError: unknown options or keys, with the nearest known one.
+    """
+    with _own_hydra():
+        try:
+            cfg = hydra.compose(root, list(overrides))
+        except HydraException as error:
+            raise ConfigError(one_line(error, root, list(overrides)) or str(error)) from error
+    return {"model": plain(cfg.model)}
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def pick_device(device: str) -> torch.device:
+    """A device by name; "auto" is the GPU where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={device}: not available here; use auto or cpu") from error

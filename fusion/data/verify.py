@@ -1,0 +1,123 @@
+"""Whether a data set is what it should be: every image read once, sizes, roles, pictures to look at."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusion.data.dataset import PairDataset, Sample
+from fusion.data.image import resize, write_image
+from fusion.errors import DataError
+
+
+@dataclass
+class Report:
+    """What reading every pair of a data set found.
+
+    Attributes:
+        dataset: the data set.
+        pairs: number of pairs.
+        sizes: number of pairs by (height, width).
+        gray: pairs whose `a`, whose `b` file has one channel.
+        references: pairs with ground truth.
+        problems: one line per pair that cannot be used.
+        doubts: one line per thing that may be meant so, or not.
+    """
+
+    dataset: PairDataset
+    pairs: int = 0
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    gray: list[int] = field(default_factory=lambda: [0, 0])
+    references: int = 0
+    problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def size_range(self) -> str:
+        """Smallest and largest size by area, width x height."""
+        if not self.sizes:
+            return "-"
+        ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        texts = [f"{width}x{height}" for height, width in (ordered[0], ordered[-1])]
+        return texts[0] if texts[0] == texts[1] else f"{texts[0]} .. {texts[1]} ({len(ordered)} sizes)"
+
+
+@dataclass
+class _Facts:
+    size: tuple[int, int]
+    gray: tuple[bool, bool]
+    reference: bool
+    same: bool
+    brighter: float
+
+
+def verify(dataset: PairDataset, threads: int = 4) -> Report:
+    """Read every image of a data set and note what is wrong with it.
+
+    Raises:
+        DataError: the folder itself is not as expected (see `PairDataset`).
+    """
+    report = Report(dataset, pairs=len(dataset))
+    dark, same = [], []
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for pair, facts in zip(dataset.pairs, pool.map(lambda i: _facts(dataset, i), range(len(dataset))), strict=True):
+            if isinstance(facts, str):
+                report.problems.append(facts)
+                continue
+            report.sizes[facts.size] = report.sizes.get(facts.size, 0) + 1
+            report.gray[0] += facts.gray[0]
+            report.gray[1] += facts.gray[1]
+            report.references += facts.reference
+            if facts.same:
+                same.append(pair.name)
+            if dataset.task == "mef" and facts.brighter < 0:
+                dark.append(pair.name)
+    if same:
+        report.doubts.append(f"{dataset.name}: {len(same)} pairs of two equal images: {_some(same)}")
+    if dark:
+        report.doubts.append(
+            f"{dataset.name}: {len(dark)} pairs whose over-exposed image is the darker one: {_some(dark)}"
+        )
+    return report
+
+
+def contact_sheet(datasets: Iterable[PairDataset], path: str | Path, pairs: int = 6, height: int = 160) -> Path:
+    """Write one picture with some evenly spread pairs of every data set: a row per set, `a` above `b`.
+
+    Raises:
+        DataError: an image cannot be read, or the picture cannot be written.
+    """
+    rows = []
+    for dataset in datasets:
+        count = min(pairs, len(dataset))
+        samples = [dataset.load(i * len(dataset) // count) for i in range(count)]
+        rows.append(torch.cat([_column(sample, height) for sample in samples], dim=-1))
+    width = max(row.shape[-1] for row in rows)
+    return write_image(path, torch.cat([F.pad(row, (0, width - row.shape[-1], 0, 4)) for row in rows], dim=-2))
+
+
+def _facts(dataset: PairDataset, index: int) -> _Facts | str:
+    try:
+        sample = dataset.load(index)
+    except DataError as error:
+        return str(error)
+    a, b = sample["a"], sample["b"]
+    return _Facts(
+        size=(a.shape[-2], a.shape[-1]),
+        gray=(sample["a_is_gray"], sample["b_is_gray"]),
+        reference="reference" in sample,
+        same=torch.equal(a, b),
+        brighter=float(a.float().mean() - b.float().mean()),
+    )
+
+
+def _column(sample: Sample, height: int) -> Tensor:
+    width = max(1, round(sample["a"].shape[-1] * height / sample["a"].shape[-2]))
+    return torch.cat([resize(sample[key].contiguous(), (height, width)) for key in ("a", "b")], dim=-2)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

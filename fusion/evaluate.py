@@ -1,0 +1,169 @@
+"""Fuse and score a data set: `python -m fusion.evaluate ckpt_path=RUN_FOLDER data=NAME paths.data_dir=DIR`."""
+
+import csv
+import os
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from lightning import Callback, LightningDataModule, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from fusion.api import build_model, load_model, model_of_job
+from fusion.callbacks.prediction_writer import PredictionWriter
+from fusion.callbacks.progress import progress
+from fusion.cli import door, free_controls
+from fusion.config import check, config_dir, instantiate, nearest, plain
+from fusion.errors import ConfigError
+from fusion.launch import check_shared_folder, launch, launched, process_count
+from fusion.metrics import MetricKey, Suite, info
+from fusion.models.base import FusionModel
+from fusion.predict import check_controls
+from fusion.runs import read_results
+from fusion.train import build_trainer, check_metrics, hush
+
+Row = dict[str, Any]
+LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")
+
+
+class Column(NamedTuple):
+    """A metric as computed, and how a table shows it."""
+
+    name: str
+    heading: str
+    decimals: int
+
+
+def evaluate(cfg: DictConfig) -> float | None:
+    """Fuse and score one part of the data with a model and with the baselines.
+
+    Leaves in the run folder: `fused/<method>/<data set>/`, `scores.csv` (a row per method and image), `summary.csv` and
+    `summary.md` (means per method and data set).
+
+    Returns:
+        The mean of the monitored metric over the model's images, for sweepers.
+    """
+    skipped = ("callbacks", "optimizer", "scheduler", "control")
+    config: dict[str, Any] = {str(key): plain(cfg[key]) for key in cfg if key not in skipped}
+    check({key: config[key] for key in ("data", "trainer")})
+    columns = choose_columns(config)
+    folder = Path(config["paths"]["output_dir"])
+    if config["part"] not in ("test", "val"):
+        raise ConfigError(f"part={config['part']}: expected test or val")
+    processes = process_count(config["trainer"])
+    if processes > 1 and not launched():
+        launch("fusion.evaluate", processes, config["trainer"], folder)
+        return read_results(folder).get("value")
+    check_shared_folder()
+    hush()
+    seed_everything(config["seed"], workers=True)
+    controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
+    model = build_model(model_of_job(cfg), cfg.ckpt_path)
+    check_controls(model, controls)
+    model.eval_controls = controls
+    data: LightningDataModule = instantiate(config["data"])
+    recorded = model.run_name if model_of_job(cfg) is None else None
+    metrics = [column.name for column in columns]
+    rows = score_model(recorded or config["name"], model, data, metrics, config, folder)
+    own = len(rows)
+    for name in config["baselines"]:
+        rows += score_model(name, load_model(name), data, metrics, config, folder)
+    if os.environ.get("RANK", "0") == "0":
+        write_tables(rows, folder, columns)
+        print((folder / "summary.md").read_text(), end="")
+        print(f"run folder: {folder}")
+    metric = config["monitor"]["metric"].rsplit("/", 1)[-1]
+    values = [row[metric] for row in rows[:own] if metric in row]
+    return fmean(values) if values else None
+
+
+def score_model(
+    name: str,
+    model: FusionModel,
+    data: LightningDataModule,
+    metrics: list[str],
+    config: dict[str, Any],
+    folder: Path,
+) -> list[Row]:
+    """Fuse and score one part of the data with one model.
+
+    Args:
+        name: of the method, in tables and folders.
+        model: the model.
+        data: data module.
+        metrics: names for `fusion.metrics.compute`.
+        config: plain configuration of conf/evaluate.yaml.
+        folder: run folder.
+
+    Returns:
+        One row per image, the same on every rank.
+    """
+    model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
+    callbacks: list[Callback] = [progress()]
+    if config["save_images"]:
+        callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
+    node = {**config["trainer"], "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = build_trainer(node, callbacks, [])
+    run = trainer.test if config["part"] == "test" else trainer.validate
+    run(model, datamodule=data, verbose=False)
+    return [{"method": name} | row for row in model.last_rows]
+
+
+def choose_columns(config: dict[str, Any]) -> list[Column]:
+    """The columns of the tables: those of the chosen suite, else `evaluation.metrics`.
+
+    Raises:
+        ConfigError: an unknown suite, metric or convention.
+    """
+    name = config["suite"]
+    if name is None:
+        check_metrics(config["evaluation"])
+        convention = config["evaluation"]["convention"]
+        about = {text: info(MetricKey.parse(text, convention).name) for text in config["evaluation"]["metrics"]}
+        return [Column(text, f"{text} {known.arrow}", known.decimals) for text, known in about.items()]
+    known = sorted(path.stem for path in (config_dir() / "metrics").glob("*.yaml"))
+    if name not in known:
+        hint = nearest(name, known)
+        meant = f"did you mean '{hint}'? " if hint else ""
+        raise ConfigError(f"suite={name}: no such suite; {meant}known: {', '.join(known)}")
+    suite = Suite.from_config(plain(OmegaConf.load(config_dir() / "metrics" / f"{name}.yaml")))
+    return [Column(str(column.key), column.heading, column.decimals) for column in suite.columns]
+
+
+def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
+    """Write scores per image, and their means per method and data set as CSV and Markdown."""
+    metrics = [column.name for column in columns]
+    write_csv(folder / "scores.csv", [*LABELS, *metrics], [[row[key] for key in (*LABELS, *metrics)] for row in rows])
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["method"]), []).append(row)
+    table = [
+        [dataset, method, len(group), *(fmean(row[metric] for row in group) for metric in metrics)]
+        for (dataset, method), group in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+    write_csv(folder / "summary.csv", ["dataset", "method", "pairs", *metrics], table)
+    header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for labels, values in ((line[:3], line[3:]) for line in table):
+        numbers = [f"{value:.{column.decimals}f}" for value, column in zip(values, columns, strict=True)]
+        lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
+    (folder / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    """Write a table, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    os.replace(temporary, path)
+
+
+@door("evaluate", prepare=free_controls)
+def main(cfg: DictConfig) -> float | None:
+    """Door of `python -m fusion.evaluate`."""
+    return evaluate(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Weights by name: where they come from, where they are kept, and strict loading with an explained difference."""
+
+import argparse
+import hashlib
+import os
+import urllib.error
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.hub import download_url_to_file
+
+from fusion.errors import WeightsError
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where named weights come from.
+
+    Attributes:
+        filename: in the cache folder, or among the shipped weights.
+        source: what they are and who made them.
+        url: direct download, or None where a person must fetch them from `page`.
+        page: where a person gets them.
+        sha256: of the file, where it is known.
+    """
+
+    filename: str
+    source: str
+    url: str | None = None
+    page: str | None = None
+    sha256: str | None = None
+
+
+_MAE_URL = "https://dl.fbaipublicfiles.com/mae/visualize/"
+_MAE_SOURCE = "MAE (He et al., CVPR 2022), visualisation checkpoint that predicts plain pixels"
+
+REGISTRY: dict[str, Weights] = {
+    "mae_tiny": Weights("mae_tiny.safetensors", "pretrained here: experiments/tiny"),
+    "tcmoa_tiny": Weights("tcmoa_tiny.safetensors", "trained here on mae_tiny: experiments/tiny"),
+    "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
+    "mae_large": Weights(
+        "mae_visualize_vit_large_ganloss.pth",
+        _MAE_SOURCE + ", with GAN loss",
+        _MAE_URL + "mae_visualize_vit_large_ganloss.pth",
+    ),
+    "tcmoa_base": Weights("tcmoa_base.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
+    "tcmoa_large": Weights("tcmoa_large.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
+}
+
+
+def cache_dir() -> Path:
+    """Folder for downloaded weights: `$FUSION_WEIGHTS`, or `fusion` in torch.hub's folder."""
+    return Path(os.environ.get("FUSION_WEIGHTS") or Path(torch.hub.get_dir()) / "fusion")
+
+
+def locate(name: str | Path) -> Path:
+    """Path of weights given by name or by path; downloads them where a direct address is known.
+
+    Raises:
+        WeightsError: neither a known name nor a file, or not to be had: the line says which file to put where.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    entry = REGISTRY.get(str(name))
+    if entry is None:
+        raise WeightsError(f"weights '{name}': neither a file nor one of {', '.join(REGISTRY)}")
+    for folder in (SHIPPED, cache_dir()):
+        if (folder / entry.filename).is_file():
+            return folder / entry.filename
+    target = cache_dir() / entry.filename
+    by_hand = f"put {entry.filename} from {entry.url or entry.page or entry.source} into {target.parent}, or give a path instead of '{name}'"
+    if entry.url is None:
+        raise WeightsError(f"weights '{name}' cannot be downloaded by themselves: {by_hand}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:  # writes to a temporary name and renames
+        download_url_to_file(entry.url, str(target), hash_prefix=entry.sha256)
+    except (OSError, urllib.error.URLError, RuntimeError) as error:
+        raise WeightsError(f"weights '{name}' could not be downloaded ({error}): {by_hand}") from error
+    return target
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """State dict of a `.safetensors`, `.pth` or Lightning `.ckpt` file; pickles are opened with `weights_only=True`.
+
+    Raises:
+        WeightsError: damaged, not a checkpoint, or holding more than plain containers and tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the official checkpoints hold their arguments
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
+    except Exception as error:  # pickle.UnpicklingError: something else than weights
+        raise WeightsError(f"{path}: refused, it holds more than weights ({_reason(error)})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: no state dict in it")
+    return dict(content)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str, may_miss: Iterable[str] = (), ignore: Iterable[str] = ()) -> None:
+    """Load weights and account for every key.
+
+    Args:
+        module: gets the weights.
+        state: the weights.
+        origin: name or path, for messages.
+        may_miss: keys of the module that the file need not have.
+        ignore: keys of the file that have no use here.
+
+    Raises:
+        WeightsError: missing, unexpected or mis-shaped keys; the first of each kind are named.
+    """
+    state = {key: value for key, value in state.items() if key not in set(ignore)}
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys() - set(may_miss))
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}" for k, v in state.items() if k in own and v.shape != own[k].shape]
+    problems = [f"{kind} {keys[:3]} ({len(keys)} in all)" for kind, keys in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes)) if keys]
+    if problems:
+        raise WeightsError(f"weights '{origin}' do not fit {type(module).__name__}: {'; '.join(problems)}")
+    module.load_state_dict(state, strict=False)
+
+
+def load_backbone(backbone: nn.Module) -> None:
+    """Load what `backbone.weights` names into an MAE backbone; None leaves it random.
+
+    Position tables are constants and may be missing; the mask token and other parts of a pretraining run are left aside.
+    """
+    if backbone.weights is None:
+        return
+    state = read_state(locate(backbone.weights))
+    prefix = "network.backbone."
+    if any(key.startswith(prefix) for key in state):  # a checkpoint of our own pretraining
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    tables = ("pos_embed", "decoder_pos_embed")
+    load_strict(backbone, state, backbone.weights, may_miss=tables, ignore=("mask_token", "network.mask_token"))
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> str:
+    """Write a state dict as safetensors under a temporary name, rename it, and return its SHA-256."""
+    temporary = path.with_name(f".{path.name}.partial")
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary, dict(metadata or {}))
+    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    os.replace(temporary, path)
+    return digest

@@ -1,0 +1,135 @@
+"""Starting the processes of one run. Each job, also of a sweep, becomes one `torch.distributed.run` of its own.
+
+Lightning's own launcher repeats the command line of the process; inside a sweep that would repeat the sweep.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from fusion.errors import ConfigError, FusionError
+
+
+class ProcessesFailed(FusionError):
+    """The processes of a run ended with an error that they have already described."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the processes of this run ended with status {status}; what they said is above")
+        self.status = status
+
+
+def process_count(trainer: dict[str, Any]) -> int:
+    """Processes that a trainer configuration asks for, one per device.
+
+    Raises:
+        ConfigError: several machines, without a launcher that starts the processes.
+    """
+    accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    uses_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    if isinstance(devices, str) and devices not in ("auto", "-1"):
+        devices = [int(part) for part in devices.split(",")] if "," in devices else int(devices)
+    if isinstance(devices, list):
+        count = len(devices)
+    elif devices in ("auto", -1, "-1", None):
+        count = max(1, torch.cuda.device_count()) if uses_cuda else 1
+    else:
+        count = int(devices)
+    if uses_cuda and count > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
+    if int(trainer.get("num_nodes") or 1) > 1 and not launched():
+        raise ConfigError("trainer.num_nodes > 1: start the processes with torchrun or srun on every machine")
+    return count
+
+
+def launched() -> bool:
+    """Whether a launcher (torchrun, or srun with several tasks) started this process."""
+    return "LOCAL_RANK" in os.environ or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1)
+
+
+def check_shared_folder() -> None:
+    """Make sure that processes started together work in one folder: the default one is named after the time.
+
+    Raises:
+        ConfigError: several processes without a given folder.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not HydraConfig.initialized():
+        return
+    overrides = HydraConfig.get().overrides
+    given = [line.split("=", 1)[0].lstrip("+") for line in [*overrides.task, *overrides.hydra]]
+    if not {"run_dir", "resume", "hydra.run.dir"} & set(given):
+        raise ConfigError("under torchrun all processes need one folder: add run_dir=PATH")
+
+
+def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -> None:
+    """Run this very job in `processes` processes and wait for them.
+
+    Args:
+        module: door to start, "fusion.train".
+        processes: how many.
+        trainer: trainer configuration, for the choice of GPUs.
+        folder: run folder that all of them use.
+
+    Raises:
+        ProcessesFailed: they ended with an error.
+    """
+    if not HydraConfig.initialized():
+        raise ConfigError("several devices need the command line (python -m fusion.train) or torchrun")
+    settings = HydraConfig.get()
+    environment = dict(os.environ)
+    overrides = list(settings.overrides.task)
+    devices = trainer.get("devices")
+    if isinstance(devices, list) and torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in devices)
+        overrides.append(f"++trainer.devices={processes}")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        "-m",
+        module,
+    ]
+    for source in settings.runtime.config_sources:
+        if source.provider == "command-line":
+            command += ["--config-dir", source.path]
+        elif source.provider == "main":
+            command += ["--config-path", source.path]
+    command += ["--config-name", str(settings.job.config_name), *overrides]
+    # Only this process keeps Hydra's files and log.
+    command += [f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    status = _wait(subprocess.Popen(command, env=environment, cwd=settings.runtime.cwd))
+    if status:
+        raise ProcessesFailed(status)
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal told the children too: let them save
+        process.wait(timeout=120)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

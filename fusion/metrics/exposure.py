@@ -1,0 +1,90 @@
+"""MEF-SSIM: structural similarity to the best patch that the sources could give."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusion.metrics.filters import box, pad, smooth
+from fusion.metrics.registry import metric, variant
+from fusion.metrics.structure import SCALE_WEIGHTS
+from fusion.metrics.triple import Triple
+
+WINDOW = 11
+LEVELS = 3
+EPS = 2.0**-52  # Matlab's eps, which the reference code adds
+
+
+def _root(x: Tensor) -> Tensor:
+    positive = x > 0
+    return torch.where(positive, x, 1).sqrt() * positive
+
+
+def _similarity(stack: Tensor) -> Tensor:
+    """Mean similarity of the fused image to the reference patches, `(N,)`, at one level.
+
+    The reference patch is a combination `alpha_a (x_a - mu_a) + alpha_b (x_b - mu_b)` of the source patches, so its
+    moments follow from those of the sources and no patch is ever formed.
+    """
+    a, b, f = stack
+    size = WINDOW**2
+    products = torch.stack((a * a, b * b, a * b, a * f, b * f, f * f))
+    mean = box(stack[:2], WINDOW)
+    flat = box(products[:3], WINDOW)
+    s_aa, s_bb = (size * (flat[i] - mean[i] ** 2).clamp_min(0) for i in (0, 1))
+    s_ab = size * (flat[2] - mean[0] * mean[1])
+    strength = torch.stack((_root(s_aa), _root(s_bb)))  # norms of the centred patches
+    together = _root((s_aa + s_bb + 2 * s_ab).clamp_min(0))
+    consistency = ((together + EPS) / (strength.sum(0) + EPS)).clamp(EPS, 1 - EPS)
+    power = torch.tan(consistency * (math.pi / 2)).clamp(max=10)
+    strength = strength + 0.001
+    weight = (strength / WINDOW) ** power + EPS
+    beta = weight / weight.sum(0) / strength
+    norm = _root((beta[0] ** 2 * s_aa + beta[1] ** 2 * s_bb + 2 * beta[0] * beta[1] * s_ab).clamp_min(0))
+    alpha = beta * strength.amax(0) / torch.where(norm > 0, norm, 1)
+
+    mu = smooth(stack, WINDOW, 1.5, "valid")
+    aa, bb, ab, af, bf, ff = smooth(products, WINDOW, 1.5, "valid")
+    var_a, var_b, cov_ab = aa - mu[0] ** 2, bb - mu[1] ** 2, ab - mu[0] * mu[1]
+    var_r = alpha[0] ** 2 * var_a + alpha[1] ** 2 * var_b + 2 * alpha[0] * alpha[1] * cov_ab
+    var_f = ff - mu[2] ** 2
+    cov_rf = alpha[0] * (af - mu[0] * mu[2]) + alpha[1] * (bf - mu[1] * mu[2])
+    c = (0.03 * 255) ** 2
+    return ((2 * cov_rf + c) / (var_r + var_f + c)).mean((-2, -1))
+
+
+def halve(stack: Tensor) -> Tensor:
+    """2 x 2 mean, every second pixel; an odd edge is repeated."""
+    h, w = stack.shape[-2:]
+    return F.avg_pool2d(pad(stack, (0, h % 2), (0, w % 2), "symmetric"), 2)
+
+
+@metric(
+    "mef_ssim",
+    symbol="MEF-SSIM",
+    title="structural similarity for multi-exposure fusion",
+    bounds=(0, 1),
+    source="Ma, Zeng and Wang 2015",
+    also=("tang", "tang_legacy"),
+)
+def mef_ssim(t: Triple) -> Tensor:
+    """Similarity of the fused image to the patches that combine the sources' structures; in [0, 1], higher is better.
+
+    Three levels (weights 0.0448, 0.2856, 0.3001, rescaled to sum 1), 11 x 11 windows, contrast and structure only. What
+    Tang's toolbox calls MS_SSIM is this. Images too small for a level do without it; negative levels count as 0.
+    """
+    levels = 1 + sum(min(t.shape) / 2**i > WINDOW - 1 for i in range(1, LEVELS))
+    weights = SCALE_WEIGHTS[:levels]
+    stack, product = t.stack, torch.ones((), dtype=t.a.dtype, device=t.a.device)
+    for i, weight in enumerate(weights):
+        if i:
+            stack = halve(stack)
+        value = _similarity(stack)
+        positive = value > 0
+        product = product * torch.where(positive, value, 1).pow(weight / sum(weights)) * positive
+    return product
+
+
+variant("mef_ssim", "mefb", colour="luma")(mef_ssim)  # the toolbox calls rgb2gray itself
+variant("ms_ssim", "tang", "tang_legacy")(mef_ssim)  # by that name in Tang's toolbox

@@ -1,0 +1,76 @@
+"""Grey-level histograms of planes, single and joint, and their entropies."""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from fusion.metrics.triple import Triple
+
+BINS = 256
+
+
+def histogram(levels: Tensor) -> Tensor:
+    """Relative frequencies `(N, 256)` float64 of int64 grey levels `(N, H, W)`."""
+    n = levels.shape[0]
+    flat = levels.flatten(1)
+    offset = torch.arange(n, device=levels.device)[:, None] * BINS
+    counts = torch.bincount((flat + offset).flatten(), minlength=n * BINS)
+    return counts.reshape(n, BINS).double() / flat.shape[1]
+
+
+def joint_histogram(x: Tensor, y: Tensor) -> Tensor:
+    """Relative frequencies `(N, 256, 256)` float64 of pairs of int64 grey levels; rows are `x`."""
+    n = x.shape[0]
+    flat = (x * BINS + y).flatten(1)
+    offset = torch.arange(n, device=x.device)[:, None] * BINS**2
+    counts = torch.bincount((flat + offset).flatten(), minlength=n * BINS**2)
+    return counts.reshape(n, BINS, BINS).double() / flat.shape[1]
+
+
+def entropy(p: Tensor, base: float = 2.0) -> Tensor:
+    """Shannon entropy of `(N, ...)` frequencies over all but the first axis; 0 log 0 = 0."""
+    return torch.special.entr(p).flatten(1).sum(1) / math.log(base)
+
+
+class Information:
+    """Histograms and entropies (bits) of one triple's grey levels, in the order a, b, fused.
+
+    Args:
+        levels: `(3, N, H, W)` int64 in 0..255.
+    """
+
+    def __init__(self, levels: Tensor) -> None:
+        a, b, f = levels.unbind(0)
+        self.p = torch.stack([histogram(x) for x in (a, b, f)])  # (3, N, 256)
+        self.h = torch.stack([entropy(p) for p in self.p])  # (3, N)
+        self.joint_af, self.joint_bf = joint_histogram(a, f), joint_histogram(b, f)
+        self.h_af, self.h_bf = entropy(self.joint_af), entropy(self.joint_bf)
+        self._ab = (a, b)
+
+    @property
+    def mutual(self) -> tuple[Tensor, Tensor]:
+        """Mutual information of a and fused, and of b and fused, in bits, each `(N,)`."""
+        h_a, h_b, h_f = self.h
+        return h_a + h_f - self.h_af, h_b + h_f - self.h_bf
+
+    @functools.cached_property
+    def joint_ab(self) -> Tensor:
+        """Joint frequencies of the two sources."""
+        return joint_histogram(*self._ab)
+
+    @property
+    def h_ab(self) -> Tensor:
+        """Joint entropy of the two sources in bits `(N,)`."""
+        return entropy(self.joint_ab)
+
+
+def of_levels(t: Triple) -> Information:
+    """Statistics of the 8-bit levels as they are."""
+    return t.once("information", lambda: Information(t.levels))
+
+
+def of_stretched(t: Triple) -> Information:
+    """Statistics after the min-max stretch of Liu's toolbox."""
+    return t.once("information stretched", lambda: Information(t.stretched.detach().clamp(0, 255).long()))

@@ -1,0 +1,71 @@
+"""Which files of a benchmark belong together, by the names that benchmarks give them."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+_LETTER = re.compile(r"(.+)[_-]([AaBb])")
+
+
+def fold(name: str) -> str:
+    """The form in which names are compared: case and Unicode spelling do not matter."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def pair_sources(a: Mapping[str, T], b: Mapping[str, T], one_folder: bool) -> tuple[dict[str, tuple[T, T]], list[str]]:
+    """Pairs two sources by stem: equal names, or `SCENE_A` with `SCENE_B`.
+
+    Args:
+        a: files by stem.
+        b: files by stem.
+        one_folder: whether `a` and `b` list the same folder, where only `_A` and `_B` tell the sources apart.
+
+    Returns:
+        Pairs by scene name, in the order of `a`, and the stems that found no partner.
+    """
+    pairs: dict[str, tuple[T, T]] = {}
+    if not one_folder:
+        partners = {fold(stem): stem for stem in b}
+        pairs = {stem: (file, b[partners[fold(stem)]]) for stem, file in a.items() if fold(stem) in partners}
+    scenes = {fold(m[1]): stem for stem in b if (m := _LETTER.fullmatch(stem)) and fold(m[2]) == "b"}
+    used = {id(file) for pair in pairs.values() for file in pair}
+    for stem, file in a.items():
+        match = _LETTER.fullmatch(stem)
+        if match and fold(match[2]) == "a" and id(file) not in used and fold(match[1]) in scenes:
+            pairs[match[1]] = (file, b[scenes[fold(match[1])]])
+    used = {id(file) for pair in pairs.values() for file in pair}
+    alone = [stem for files in ((a,) if one_folder else (a, b)) for stem, file in files.items() if id(file) not in used]
+    return pairs, alone
+
+
+def match_fused(names: list[str], files: Mapping[str, T], method: str) -> tuple[dict[str, T], dict[str, str]]:
+    """Finds the fused image of each scene: `NAME`, `NAME_METHOD`, or the only file that begins with `NAME_`.
+
+    Args:
+        names: of the scenes.
+        files: fused files by stem.
+        method: label of the method.
+
+    Returns:
+        Files by scene, and for each scene without one the reason.
+    """
+    stems = {fold(stem): stem for stem in files}
+    folded = [fold(name) for name in names]
+    found: dict[str, T] = {}
+    missing: dict[str, str] = {}
+    for name, key in zip(names, folded, strict=True):
+        exact = [
+            s for s in (key, f"{key}_{fold(method)}", f"{key}-{fold(method)}", f"{fold(method)}_{key}") if s in stems
+        ]
+        longer = [n for n in folded if n != key and n.startswith(key)]
+        begins = [s for s in stems if s.startswith((f"{key}_", f"{key}-")) and not any(s.startswith(n) for n in longer)]
+        candidates = exact[:1] or begins
+        if len(candidates) == 1:
+            found[name] = files[stems[candidates[0]]]
+        elif candidates:
+            missing[name] = f"several files could be its fused image: {', '.join(stems[s] for s in candidates[:5])}"
+        else:
+            missing[name] = f"no fused image named {name} or {name}_{method}"
+    return found, missing

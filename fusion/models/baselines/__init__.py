@@ -1,0 +1,6 @@
+"""Fusions without parameters, the references that every method should beat."""
+
+from fusion.models.baselines.average import Average
+from fusion.models.baselines.maximum import Maximum
+
+__all__ = ["Average", "Maximum"]

@@ -1,0 +1,16 @@
+"""The brighter source, pixel by pixel."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.models.base import FusionModel
+from fusion.models.output import FusionOutput
+
+
+class Maximum(FusionModel):
+    """`max(a, b)` per pixel and channel."""
+
+    def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
+        return FusionOutput(fused=torch.maximum(a, b))

@@ -1,0 +1,95 @@
+"""Turning what users hold into the tensors models take, and padding to the sizes models accept."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.errors import DataError
+
+Image = Tensor | np.ndarray
+
+
+def image_batch(image: Image, name: str = "image") -> Tensor:
+    """Read an image or a batch as a float batch of RGB images.
+
+    Args:
+        image: tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`, float in [0, 1] or uint8; or array `(H, W)` or
+            `(H, W, 1|3)`, uint8, uint16 or float in [0, 1].
+        name: what to call it in messages.
+
+    Returns:
+        `(B, 3, H, W)` float32 in [0, 1]; one channel is repeated to three.
+
+    Raises:
+        DataError: another shape, type or range.
+    """
+    tensor = _from_array(image, name) if isinstance(image, np.ndarray) else image
+    if not isinstance(tensor, Tensor):
+        raise DataError(f"{name}: expected a tensor or a numpy array, not {type(image).__name__}")
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim == 3:
+        tensor = tensor[None]
+    if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or tensor.numel() == 0:
+        raise DataError(
+            f"{name}: expected a tensor (3|1, H, W) or (B, 3|1, H, W) or array HxW(x3), got {tuple(image.shape)}"
+        )
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.float() / 255
+    elif tensor.is_floating_point():
+        tensor = tensor.float()
+        low, high = (value.item() for value in tensor.aminmax())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # also refuses NaN
+            raise DataError(f"{name}: expected float values in [0, 1], found [{low:g}, {high:g}]; divide by 255?")
+    else:
+        raise DataError(f"{name}: expected uint8 or float in [0, 1], not {tensor.dtype}")
+    return tensor.expand(-1, 3, -1, -1)
+
+
+def _from_array(array: Any, name: str) -> Tensor:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise DataError(f"{name}: expected an array HxW or HxWx3 (no alpha channel), got shape {array.shape}")
+    if array.dtype == np.uint16:
+        array = array.astype(np.float32) / 65535
+    elif array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"{name}: expected uint8, uint16 or float in [0, 1], not {array.dtype}")
+    array = array[:, :, None] if array.ndim == 2 else array
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def image_pair(a: Image, b: Image, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Read a pair as two batches of one shape on a device.
+
+    Raises:
+        DataError: the two do not agree in size or count.
+    """
+    first, second = image_batch(a, "a").to(device), image_batch(b, "b").to(device)
+    if first.shape[-2:] != second.shape[-2:]:
+        sizes = [f"{tensor.shape[-2]}x{tensor.shape[-1]}" for tensor in (first, second)]
+        raise DataError(f"a is {sizes[0]} and b is {sizes[1]} (height x width): register and resize them to one size")
+    if first.shape[0] != second.shape[0]:
+        raise DataError(f"a holds {first.shape[0]} images and b {second.shape[0]}: expected as many in both")
+    return first, second
+
+
+def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Extend `(..., H, W)` at the bottom and right by reflection, until both sides are multiples.
+
+    Reflects as often as needed, so that images smaller than the extension work too.
+    """
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        total = -(-size // multiple) * multiple
+        if total > size:
+            image = image.index_select(axis, _reflected_indices(size, total, image.device))
+    return image
+
+
+def _reflected_indices(size: int, total: int, device: torch.device) -> Tensor:
+    if size == 1:
+        return torch.zeros(total, dtype=torch.long, device=device)
+    period = 2 * (size - 1)
+    index = torch.arange(total, device=device) % period
+    return torch.where(index < size, index, period - index)

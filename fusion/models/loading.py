@@ -1,0 +1,100 @@
+"""Putting checkpoints, ours and others', into models."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fusion.errors import WeightsError
+from fusion.models.base import FusionModel
+from fusion.models.checkpoint import RECORD
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The weights file that `path` means: itself, or the best, else the last checkpoint of a run folder.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    what = "no checkpoints/best.ckpt or last.ckpt in this folder" if path.is_dir() else "no such file"
+    raise WeightsError(f"ckpt_path={path}: {what}; expected a checkpoint, a safetensors file or a run folder")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code of it.
+
+    Raises:
+        WeightsError: damaged, or holding more than tensors and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
+    except Exception as error:  # torch.load raises pickle errors of several kinds
+        raise WeightsError(f"{path}: refused, it holds more than tensors and plain values") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    return content
+
+
+def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Configuration of the model that a checkpoint of ours was saved from."""
+    record = checkpoint.get(RECORD)
+    return record["model"] if isinstance(record, dict) and record.get("model") else None
+
+
+def load_checkpoint(model: FusionModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
+    """Load weights into a model, strictly.
+
+    Checkpoints of this platform bring what they were saved with, less the frozen parts that the model already has.
+    Files of others go to the model's `load_weights`, where it has one, which knows their layout.
+
+    Args:
+        model: the model.
+        path: weights file or run folder.
+        checkpoint: content of the file, if it has been read already.
+
+    Raises:
+        WeightsError: missing or damaged file, or weights of another model; the line names the keys.
+    """
+    path = find_checkpoint(path)
+    own_reader = getattr(model, "load_weights", None)
+    if checkpoint is None and path.suffix not in (".ckpt", ".safetensors") and own_reader is not None:
+        own_reader(str(path))
+        return
+    content = dict(checkpoint if checkpoint is not None else read_checkpoint(path))
+    if RECORD not in content:
+        if own_reader is not None:
+            own_reader(str(path))
+            return
+        state = content.get("state_dict", content)
+        content = {"state_dict": dict(state)}
+    saved_from = (recorded_model(content) or {}).get("_target_", "").rsplit(".", 1)[-1]
+    if saved_from and saved_from not in (cls.__name__ for cls in type(model).__mro__):
+        raise WeightsError(
+            f"{path} holds a {saved_from}, not a {type(model).__name__}: choose its model, or leave it out"
+        )
+    model.on_load_checkpoint(content)
+    state = content["state_dict"]
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    misshapen = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+    problems = [
+        f"{what} {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        for what, keys in (("missing", missing), ("unknown", unexpected), ("of another shape", misshapen))
+        if keys
+    ]
+    if problems:
+        name = type(model).__name__
+        raise WeightsError(f"{path}: these are not the weights of this {name}: {'; '.join(problems)}")
+    model.load_state_dict(state)

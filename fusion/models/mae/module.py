@@ -1,0 +1,91 @@
+"""Pretraining of a backbone as a LightningModule."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from fusion.data.batch import FusionBatch
+from fusion.errors import ConfigError
+from fusion.hub import load_backbone
+from fusion.layers.mae import MAE
+from fusion.models.base import FusionModel
+from fusion.models.mae.identity import start_as_identity
+from fusion.models.mae.network import MaskedAutoencoder
+from fusion.models.output import FusionOutput
+
+
+class MAEPretraining(FusionModel):
+    """Masked autoencoding on both pictures of every pair (He et al. 2022), as a backbone for tuning.
+
+    A fusion model shows its backbone every patch, so half of the batches here hide nothing and the others hide up to
+    `mask_ratio[1]` of the patches: the backbone must both keep a picture and understand one.
+
+    Args:
+        backbone: what is trained.
+        mask_ratio: range the share of hidden patches is drawn from (MAE: 0.75 always).
+        full_share: share of the batches that hide nothing (MAE: 0).
+        max_zoom: see `MaskedAutoencoder`.
+        identity_init: start from a backbone that nearly passes pictures through, see `start_as_identity`.
+        base: see `FusionModel`.
+    """
+
+    def __init__(
+        self,
+        backbone: MAE,
+        mask_ratio: Sequence[float] = (0.0, 0.75),
+        full_share: float = 0.5,
+        max_zoom: float = 6.0,
+        identity_init: bool = True,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if identity_init:
+            start_as_identity(backbone)
+        load_backbone(backbone)
+        self.network = MaskedAutoencoder(backbone, max_zoom)
+        self.mask_ratio, self.full_share = tuple(mask_ratio), full_share
+        self.size_multiple = backbone.grid * backbone.patch_size
+        self.example_size = (self.size_multiple, self.size_multiple)
+
+    @staticmethod
+    def check_config(config: dict[str, Any]) -> None:
+        """Refuse mask ratios outside of [0, 1)."""
+        low, high = config.get("mask_ratio", (0.0, 0.75))
+        if not 0 <= low <= high < 1:
+            raise ConfigError(f"model.mask_ratio=[{low}, {high}] must be a range within [0, 1)")
+
+    def forward(self, a: Tensor, b: Tensor, task: str = "vif", mask_ratio: float = 0.0) -> FusionOutput:
+        """Reconstruct source `a`, `(B, 3, S, S)`; `b` is not looked at. For pictures of what the backbone can paint."""
+        prediction, mask = self.network(a, mask_ratio)
+        return FusionOutput(prediction.clamp(0, 1), extras={"mask": mask})
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Mean squared error in normalised colours over all patches: the visible ones are to be kept as well."""
+        images = torch.cat([batch["a"], batch["b"]])
+        # Drawn from the step, not from a stream, so that a resumed run and every rank draw the same.
+        draw = random.Random(f"mask {self.trainer.global_step}")
+        full = draw.random() < self.full_share
+        prediction, mask = self.network(images, 0.0 if full else draw.uniform(*self.mask_ratio))
+        with torch.autocast(images.device.type, enabled=False):
+            error = ((prediction - images) / self.network.normalize.std) ** 2
+        loss = error.mean()
+        self.log("train/full" if full else "train/masked", loss.detach(), batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: FusionBatch, batch_idx: int) -> None:
+        """PSNR in dB with nothing hidden, and with three quarters hidden, on the hidden patches alone."""
+        images = torch.cat([batch["a"], batch["b"]])
+        images = torch.nn.functional.interpolate(images, self.example_size, mode="area")
+        prediction, _ = self.network(images, 0.0)
+        psnr = peak_signal_noise_ratio(prediction.clamp(0, 1), images, data_range=1.0)
+        prediction, mask = self.network(images, 0.75)
+        hidden = mask.bool().expand_as(images)
+        masked = peak_signal_noise_ratio(prediction.clamp(0, 1)[hidden], images[hidden], data_range=1.0)
+        self.log_dict({"val/psnr": psnr, "val/psnr_hidden": masked}, batch_size=len(images), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Nothing to gather: the pretraining has no per-image table."""

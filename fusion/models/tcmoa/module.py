@@ -1,0 +1,187 @@
+"""TC-MoA as a LightningModule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.data.batch import TASKS, FusionBatch
+from fusion.errors import ConfigError
+from fusion.hub import load_backbone, load_strict, locate, read_state
+from fusion.layers.color import join_luma, merge_chroma, split_luma
+from fusion.layers.mae import MAE
+from fusion.models.base import FusionModel
+from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.convert import convert_official
+from fusion.models.tcmoa.network import TCMoANetwork
+from fusion.models.tcmoa.placement import site_blocks
+from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
+from fusion.moe.adapters import Adapter, PromptControl
+from fusion.moe.routers import TaskWeights
+
+UNSEEN = {"medical": "vif", "nir": "vif", "pansharpening": "vif"}
+"""Tasks without a router of their own and the task whose router serves them (Sec. 4.6)."""
+COLORS = ("rgb", "yuv")
+
+
+class TCMoA(FusionModel):
+    """Task-customized mixture of adapters (Zhu et al., CVPR 2024).
+
+    Args:
+        backbone: MAE; its weights come from where `backbone.weights` says, and stay frozen.
+        adapter: makes the adapter from N, K, the number of tasks, `router` and `expert`.
+        router, expert: see `fusion.moe.adapters.Adapter`.
+        loss: objective `(output, batch, epoch) -> terms`.
+        tasks: tasks with a router of their own, in the order of the router bank.
+        num_experts: N.
+        top_k: K.
+        tau, tau_shift: blocks per adapter site and where in its group the site lies.
+        size_policy: how `fuse` treats sizes, see `fuse_any_size`.
+        color: "rgb" runs on the colour images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
+        weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.
+        network: further arguments of `TCMoANetwork`.
+        base: see `FusionModel`.
+    """
+
+    example_size = (112, 112)
+
+    def __init__(
+        self,
+        backbone: MAE,
+        adapter: Callable[..., Adapter],
+        router: Callable[..., nn.Module],
+        expert: Callable[..., nn.Module],
+        loss: nn.Module,
+        tasks: Sequence[str] = TASKS,
+        num_experts: int = 4,
+        top_k: int = 2,
+        tau: int = 4,
+        tau_shift: int | None = None,
+        size_policy: str = "arbitrary",
+        color: str = "rgb",
+        weights: str | None = None,
+        network: Mapping[str, Any] | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.tasks, self.size_policy, self.color = tuple(tasks), size_policy, color
+        recipe = adapter(num_experts=num_experts, top_k=top_k, num_tasks=len(self.tasks), router=router, expert=expert)
+        load_backbone(backbone)
+        self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))
+        self.size_multiple = self.network.size_multiple
+        self.loss = loss
+        if weights is not None:
+            self.load_weights(weights)
+
+    @staticmethod
+    def check_config(config: Mapping[str, Any]) -> None:
+        """Refuse values that cannot work together, before any weight is built."""
+        n, k, tau = config["num_experts"], config["top_k"], config["tau"]
+        if n < 1 or not 1 <= k <= n:
+            raise ConfigError(f"model.top_k={k} must lie in 1..model.num_experts={n}")
+        for depth in (config["backbone"]["depth"], config["backbone"]["decoder_depth"]):
+            site_blocks(depth, tau, config.get("tau_shift"))
+        for key, known in (("size_policy", POLICIES), ("color", COLORS)):
+            if config.get(key, known[0]) not in known:
+                raise ConfigError(f"model.{key}={config[key]} is not one of {', '.join(known)}")
+
+    def load_weights(self, weights: str) -> None:
+        """Load a checkpoint of this model, ours (trainable part alone, or all) or the official one.
+
+        Raises:
+            WeightsError: not to be had, or of another model; the line says what is missing.
+        """
+        state = read_state(locate(weights))
+        if any("blocks_MoA" in key or "blocks_SSF" in key for key in state):
+            self.network.load_state_dict(convert_official(state, self.network))
+            return
+        state = {key.removeprefix("network."): value for key, value in state.items()}
+        frozen = {f"backbone.{name}" for name, p in self.network.backbone.named_parameters() if not p.requires_grad}
+        load_strict(self.network, state, weights, may_miss=frozen)
+
+    def forward(
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: str,
+        *,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        center: float = 0.5,
+        sites: Sequence[str] | None = None,
+        task_weights: Mapping[str, float] | None = None,
+        site_tasks: Sequence[str] | None = None,
+    ) -> FusionOutput:
+        """Fuse pairs whose sides are multiples of `size_multiple`.
+
+        Args:
+            a, b: `(B, 3, H, W)` in [0, 1].
+            task: one of `tasks`, or of the unseen tasks that borrow a router.
+            alpha, beta, center: steering of the prompts, see `PromptControl`.
+            sites: sites that are steered ("encoder.1", ...); all by default.
+            task_weights: mix of the tasks' routers, e.g. `{"vif": 0.5, "mff": 0.5}`, in place of `task` (Fig. 7).
+            site_tasks: one task per site, in place of `task`.
+
+        Raises:
+            ConfigError: a task or site that the model does not have.
+        """
+        control = self._controls(PromptControl(alpha, beta, center), sites)
+        routing = self._routing(task, task_weights, site_tasks)
+        if self.color == "rgb":
+            return self.network(a, b, routing, control)
+        (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
+        output = self.network(luma_a.expand_as(a), luma_b.expand_as(b), routing, control)
+        chroma = chroma_a if UNSEEN.get(task, task) == "vif" else merge_chroma(chroma_a, chroma_b)
+        output.fused = join_luma(split_luma(output.fused)[0], chroma)
+        return output
+
+    def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
+        """Weighted terms of the batch's task, in float32 whatever the precision of the network."""
+        with torch.autocast(output.fused.device.type, enabled=False):
+            return self.loss(output, batch, self.current_epoch)
+
+    def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
+        return fuse_any_size(lambda x, y: self(x, y, task, **controls), a, b, self.size_multiple, self.size_policy)
+
+    def frozen_state_keys(self) -> set[str]:
+        """The frozen backbone, where it came from named weights."""
+        backbone = self.network.backbone
+        if backbone.weights is None:
+            return set()
+        return {f"network.backbone.{name}" for name, p in backbone.named_parameters() if not p.requires_grad}
+
+    def backbone_name(self) -> str:
+        """Name or path of the backbone's weights."""
+        return str(self.network.backbone.weights)
+
+    @property
+    def site_names(self) -> list[str]:
+        """Adapter sites in the order of a forward pass."""
+        return [f"{stage}.{block}" for stage in ("encoder", "decoder") for block in getattr(self.network, stage).sites]
+
+    def _task_index(self, task: str) -> int:
+        task = UNSEEN.get(task, task)
+        if task not in self.tasks:
+            raise ConfigError(f"task '{task}' is not one of {', '.join((*self.tasks, *UNSEEN))}")
+        return self.tasks.index(task)
+
+    def _routing(
+        self, task: str, task_weights: Mapping[str, float] | None, site_tasks: Sequence[str] | None
+    ) -> TaskWeights | list[TaskWeights]:
+        if site_tasks is not None:
+            return [self._task_index(name) for name in site_tasks]
+        if task_weights is None:
+            return self._task_index(task)
+        mix = torch.zeros(len(self.tasks), device=self.device)
+        for name, weight in task_weights.items():
+            mix[self._task_index(name)] = weight
+        return mix
+
+    def _controls(self, control: PromptControl, sites: Sequence[str] | None) -> PromptControl | list[PromptControl]:
+        if sites is None:
+            return control
+        unknown = set(sites) - set(self.site_names)
+        if unknown:
+            raise ConfigError(f"sites {sorted(unknown)} are not among {', '.join(self.site_names)}")
+        return [control if name in sites else PromptControl() for name in self.site_names]

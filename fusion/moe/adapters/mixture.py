@@ -1,0 +1,117 @@
+"""The task-customized mixture of adapters (TC-MoA Sec. 3.2): prompts from routed experts, fusion driven by the prompts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import ConfigError
+from fusion.layers.fusion_conv import BottleneckConv
+from fusion.moe.adapters.base import Adapter, PromptControl, SiteOutput
+from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
+from fusion.moe.routers import TaskWeights
+
+SOURCE_EMBEDDINGS = ("learnable", "frozen_random", "none")
+PROMPT_ORDERS = ("mean_sigmoid", "sigmoid_mean")
+FUSION_LAYERS = ("conv", "identity")
+
+
+class MixtureSite(nn.Module):
+    """One TC-MoA: two scalar prompts per token pair, and the fusion they drive (Eqs. 1-6).
+
+    Args:
+        dim: channels D of the streams.
+        recipe: the adapter whose settings it follows.
+    """
+
+    def __init__(self, dim: int, recipe: "MixtureOfAdapters") -> None:
+        super().__init__()
+        inner = dim // recipe.reduction
+        self.mix, self.mode, self.prompt_order = recipe.mix, recipe.dispatch, recipe.prompt_order
+        self.norm1 = nn.LayerNorm(2 * dim)
+        self.reduce = nn.Linear(2 * dim, inner, bias=False)
+        self.norm2 = nn.LayerNorm(inner)
+        nn.init.xavier_uniform_(self.reduce.weight)
+        n, k, tasks = recipe.num_experts, recipe.top_k, recipe.num_tasks
+        self.router = recipe.router(dim=inner, num_experts=n, top_k=k, num_tasks=tasks)
+        self.experts = recipe.expert(dim=inner, num_experts=n)
+        # The released code keeps these in a plain list: never trained, never saved. Registered, they are the paper's S.
+        embedding = torch.zeros(tasks, 2, dim) if recipe.source_embedding == "none" else torch.randn(tasks, 2, dim) * 0.02
+        self.source_embedding = nn.Parameter(embedding, requires_grad=recipe.source_embedding == "learnable")
+        self.fuse = BottleneckConv(dim, recipe.reduction) if recipe.fusion_layer == "conv" else nn.Identity()
+        self.alpha = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
+        """Mix the streams.
+
+        Args:
+            a, b: `(B, h, w, D)`.
+            task: index, or `(num_tasks,)` weights.
+            control: steering of the prompts.
+        """
+        phi = self.norm2(self.reduce(self.norm1(torch.cat([a, b], dim=-1))))  # Eq. 2, (B, h, w, D / 4)
+        routing = self.router(phi.flatten(0, 2), task)
+        routing.shape = tuple(phi.shape[:3])
+        halves = dispatch(self.experts, phi, routing.weights, self.mix, self.mode).chunk(2, dim=-1)
+        if self.prompt_order == "mean_sigmoid":
+            prompts = torch.stack([half.mean(-1).sigmoid() for half in halves], dim=1)  # (B, 2, h, w)
+        else:
+            prompts = torch.stack([half.sigmoid().mean(-1) for half in halves], dim=1)
+        p_a, p_b = control(prompts).unsqueeze(-1).unbind(1)
+        s_a, s_b = self._source_embedding(task)
+        fused = self.fuse(p_a * a + s_a + p_b * b + s_b)  # Eq. 5
+        a, b = (self.alpha * fused + (1 - self.alpha) * stream for stream in (a, b))  # Eq. 6, alpha = 1 - lambda_f
+        return SiteOutput(a, b, prompts, routing)
+
+    def _source_embedding(self, task: TaskWeights) -> Tensor:
+        if isinstance(task, int):
+            return self.source_embedding[task]
+        return torch.einsum("t,tsd->sd", task.to(self.source_embedding), self.source_embedding)
+
+
+class MixtureOfAdapters(Adapter):
+    """The adapter of TC-MoA: a `MixtureSite` after every tau-th block.
+
+    Args:
+        reduction: D over the inner width (4).
+        mix: how experts combine: "log_sum_exp" (released code) or "linear" (Eq. 4).
+        prompt_order: "mean_sigmoid" (released code: sigmoid of the channel mean) or "sigmoid_mean" (Eq. 4).
+        source_embedding: "learnable" (Eq. 5), "frozen_random" (what the released code amounts to), or "none".
+        fusion_layer: "conv", or "identity" (supplement Fig. 12, without the fusion convolutions).
+        dispatch: "dense" or "sparse".
+        parts: see `Adapter`.
+    """
+
+    def __init__(
+        self,
+        reduction: int = 4,
+        mix: str = "log_sum_exp",
+        prompt_order: str = "mean_sigmoid",
+        source_embedding: str = "learnable",
+        fusion_layer: str = "conv",
+        dispatch: str = "dense",
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        for key, value, known in (
+            ("mix", mix, MIXES),
+            ("prompt_order", prompt_order, PROMPT_ORDERS),
+            ("source_embedding", source_embedding, SOURCE_EMBEDDINGS),
+            ("fusion_layer", fusion_layer, FUSION_LAYERS),
+            ("dispatch", dispatch, DISPATCHES),
+        ):
+            if value not in known:
+                raise ConfigError(f"model.adapter.{key}={value} is not one of {', '.join(known)}")
+        self.reduction, self.mix, self.prompt_order = reduction, mix, prompt_order
+        self.source_embedding, self.fusion_layer, self.dispatch = source_embedding, fusion_layer, dispatch
+
+    def site(self, dim: int) -> nn.Module:
+        """A `MixtureSite` of this width."""
+        return MixtureSite(dim, self)
+
+
+class SingleAdapter(MixtureOfAdapters):
+    """One adapter instead of a mixture ("SA" of Table 4): N = K = 1, whatever the model says, and nothing to route."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"num_experts": 1, "top_k": 1})

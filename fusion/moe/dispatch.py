@@ -1,0 +1,58 @@
+"""Dispatch tokens to experts and combine what the experts say."""
+
+import torch
+from torch import Tensor, nn
+
+MIXES = ("log_sum_exp", "linear")
+DISPATCHES = ("dense", "sparse")
+
+
+def combine(outputs: Tensor, weights: Tensor, mix: str = "log_sum_exp") -> Tensor:
+    """Combine the experts' outputs by their gates.
+
+    "log_sum_exp" is log(sum_i g_i exp(E_i)), what the released TC-MoA and MoE-Fusion code computes, here without overflow;
+    "linear" is sum_i g_i E_i (TC-MoA Eq. 4).
+
+    Args:
+        outputs: `(N, T, ...)`.
+        weights: `(T, N)` gates; zero leaves an expert out.
+        mix: one of `MIXES`.
+
+    Returns:
+        `(T, ...)`.
+    """
+    gates = weights.t().reshape(*weights.t().shape, *(1,) * (outputs.dim() - 2))
+    if mix == "linear":
+        return (gates * outputs).sum(0)
+    used = gates > 0
+    log_gates = torch.where(used, gates, 1.0).log()
+    return torch.where(used, outputs + log_gates, -torch.inf).logsumexp(0)
+
+
+def dispatch(
+    experts: nn.Module, tokens: Tensor, weights: Tensor, mix: str = "log_sum_exp", mode: str = "dense"
+) -> Tensor:
+    """Run the experts on the tokens that route to them and combine the results.
+
+    "dense" runs every expert on every token as one batched product: no host synchronisation, and for experts as small as
+    these also less time than gathering and scattering (experiments/benchmarks/dispatch.py). "sparse" runs each expert on
+    its own tokens only.
+
+    Args:
+        experts: a bank of `fusion.moe.experts`.
+        tokens: `(B, h, w, D)` or `(T, D)`.
+        weights: `(T, N)` gates of the flattened tokens.
+        mix: one of `MIXES`.
+        mode: one of `DISPATCHES`; banks that are not token-wise always run dense.
+
+    Returns:
+        The shape of `tokens`.
+    """
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    if mode == "dense" or not experts.tokenwise:
+        return combine(experts(tokens).flatten(1, -2), weights, mix).view_as(tokens)
+    outputs = flat.new_zeros(weights.shape[1], *flat.shape)
+    for index in range(weights.shape[1]):
+        rows = weights[:, index].nonzero().squeeze(1)
+        outputs[index] = outputs[index].index_copy(0, rows, experts.run_one(index, flat[rows]))
+    return combine(outputs, weights, mix).view_as(tokens)

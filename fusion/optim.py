@@ -1,0 +1,94 @@
+"""Learning-rate schedules as a function of the fractional epoch."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from fusion.errors import ConfigError
+
+
+class WarmupCosineFactor:
+    """Factor on a base learning rate: linear warm-up from zero, then half a cosine down to `min_lr`.
+
+    With the fractional epoch `e = step / steps_per_epoch`: `base * e / warmup` for `e < warmup`, else
+    `min_lr + (base - min_lr) * (1 + cos(pi * (e - warmup) / (epochs - warmup))) / 2` (the schedule of MAE and of the
+    TC-MoA release).
+
+    Args:
+        base_lr: learning rate that the factor multiplies.
+        min_lr: learning rate at the last epoch.
+        warmup_epochs: length of the warm-up, in epochs.
+        epochs: length of the whole schedule, in epochs.
+        steps_per_epoch: optimiser steps per epoch.
+        hold: optimiser steps that share one learning rate (one round over the tasks).
+    """
+
+    def __init__(
+        self, base_lr: float, min_lr: float, warmup_epochs: float, epochs: float, steps_per_epoch: float, hold: int = 1
+    ) -> None:
+        self.base_lr = base_lr
+        self.min_lr = min_lr
+        self.warmup_epochs = warmup_epochs
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.hold = hold
+
+    def __call__(self, step: int) -> float:
+        """Factor at an optimiser step."""
+        epoch = step // self.hold * self.hold / self.steps_per_epoch
+        if epoch < self.warmup_epochs:
+            return epoch / self.warmup_epochs
+        span = max(self.epochs - self.warmup_epochs, 1e-8)
+        progress = min((epoch - self.warmup_epochs) / span, 1.0)  # held at the end when a run is made longer
+        floor = self.min_lr / self.base_lr if self.base_lr else 0.0
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warmup_cosine(
+    optimizer: Optimizer,
+    steps_per_epoch: float,
+    epochs: float,
+    hold: int = 1,
+    warmup_epochs: float = 2.0,
+    min_lr: float = 1e-5,
+) -> LambdaLR:
+    """Linear warm-up from zero, then half a cosine, updated every optimiser step.
+
+    Args:
+        optimizer: optimiser whose groups' `lr` are the base learning rates.
+        steps_per_epoch: optimiser steps per epoch.
+        epochs: length of the schedule, in epochs.
+        hold: steps that share one learning rate; the number of tasks when they alternate (TC-MoA release).
+        warmup_epochs: length of the warm-up, in epochs.
+        min_lr: learning rate at the end.
+
+    Raises:
+        ConfigError: the warm-up is negative, or the schedule has no length.
+    """
+    if warmup_epochs < 0:
+        raise ConfigError(f"scheduler.warmup_epochs={warmup_epochs}: expected 0 or more")
+    if epochs <= 0 or steps_per_epoch <= 0:
+        raise ConfigError(f"the schedule needs a length, not {epochs} epochs of {steps_per_epoch} steps")
+    return LambdaLR(
+        optimizer,
+        [
+            WarmupCosineFactor(group["lr"], min_lr, warmup_epochs, epochs, steps_per_epoch, hold)
+            for group in optimizer.param_groups
+        ],
+    )
+
+
+def constant(
+    optimizer: Optimizer, steps_per_epoch: float, epochs: float, hold: int = 1, warmup_steps: int = 0
+) -> LambdaLR:
+    """One learning rate throughout, after an optional linear warm-up of `warmup_steps` optimiser steps."""
+    return LambdaLR(optimizer, _Ramp(warmup_steps))
+
+
+class _Ramp:
+    def __init__(self, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, (step + 1) / (self.warmup_steps + 1))

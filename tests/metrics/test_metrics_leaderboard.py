@@ -1,0 +1,258 @@
+"""Comparison of methods: tests of significance, ranks, tables, names of files, and the command line."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+from omegaconf import OmegaConf
+from PIL import Image
+
+from fusion.config import config_dir
+from fusion.errors import ConfigError, DataError
+from fusion.metrics import Suite, names, score
+from fusion.metrics.journal import Journal
+from fusion.metrics.leaderboard import compare
+from fusion.metrics.naming import match_fused, pair_sources
+from fusion.metrics.significance import average_ranks, holm, wilcoxon
+from fusion.metrics.tables import latex, markdown
+from fusion.score import PartialError, score_folders
+
+
+@pytest.mark.parametrize("count", [5, 12, 30, 80])
+def test_wilcoxon_agrees_with_scipy(count):
+    rng = np.random.default_rng(count)
+    x = rng.normal(size=count)
+    y = x + rng.normal(0.3, 0.5, size=count)
+    method = "exact" if count <= 50 else "asymptotic"
+    expected = scipy.stats.wilcoxon(x, y, method=method, correction=False).pvalue
+    assert wilcoxon(x.tolist(), y.tolist()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_wilcoxon_with_ties_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, 40).astype(float)
+    y = rng.integers(1, 10, 40).astype(float)
+    assert (x == y).any()
+    expected = scipy.stats.wilcoxon(x, y, method="asymptotic", correction=False).pvalue
+    assert wilcoxon(x.tolist(), y.tolist()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_samples_do_not_differ():
+    assert wilcoxon([1.0, 2.0], [1.0, 2.0]) == 1.0
+
+
+def test_holm_steps_down():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_average_ranks_share_ties():
+    values = [3.0, 1.0, 3.0, 2.0]
+    assert average_ranks(values) == scipy.stats.rankdata(values).tolist()
+
+
+SUITE = Suite.from_config({"name": "two", "metrics": ["qabf", {"metric": "qcv", "label": "Q_cv", "decimals": 1}]})
+HIGH, LOW = SUITE.keys
+
+
+def board():
+    rng = np.random.default_rng(0)
+    values = {
+        method: {f"image {i}": {HIGH: quality + rng.normal(0, 0.01), LOW: 100 - 50 * quality} for i in range(12)}
+        for method, quality in {"good": 0.7, "bad_one": 0.3, "middle": 0.5}.items()
+    }
+    values["good"]["only here"] = {HIGH: 0.0, LOW: 1000.0}
+    return compare(SUITE, values)
+
+
+def test_comparison_uses_common_images_and_directions():
+    result = board()
+    assert len(result.images) == 12
+    assert result.ranks["good"] == {HIGH: 1, LOW: 1}
+    assert result.ranks["bad_one"] == {HIGH: 3, LOW: 3}
+    assert result.mean_rank == {"good": 1, "bad_one": 3, "middle": 2}
+    assert {(t.best, t.method) for t in result.tests} == {("good", "bad_one"), ("good", "middle")}
+    assert all(t.p <= t.p_holm < 0.05 for t in result.tests)
+
+
+def test_tables_mark_best_and_second():
+    text = markdown(board(), ["made somehow"])
+    header, _, good, bad, middle = text.splitlines()[:5]
+    assert "Q_ABF ↑" in header and "Q_cv ↓" in header
+    assert good.count("**") == 4 and "<u>" not in good
+    assert middle.count("<u>") == 2 and "**" not in middle
+    assert "**" not in bad and "<u>" not in bad
+    assert "- made somehow" in text
+    tex = latex(board(), [])
+    assert r"$Q_{ABF}$ $\uparrow$" in tex and r"bad\_one" in tex and tex.count(r"\textbf") == 2
+
+
+def test_nothing_in_common_is_said():
+    with pytest.raises(DataError, match="no image was scored for every method"):
+        compare(SUITE, {"x": {"1": {HIGH: 0, LOW: 0}}, "y": {"2": {HIGH: 0, LOW: 0}}})
+
+
+def test_sources_pair_by_name_or_letter():
+    assert pair_sources({"1": "a1", "2": "a2"}, {"1": "b1", "3": "b3"}, False) == ({"1": ("a1", "b1")}, ["2", "3"])
+    scenes = {"x_1_A": "xa", "x_1_B": "xb", "y_a": "ya", "y_b": "yb", "lone_A": "la"}
+    pairs, alone = pair_sources(scenes, scenes, True)
+    assert pairs == {"x_1": ("xa", "xb"), "y": ("ya", "yb")}
+    assert alone == ["lone_A"]
+    assert pair_sources({"s_A": "a"}, {"s_B": "b"}, False)[0] == {"s": ("a", "b")}
+
+
+def test_fused_files_match_by_benchmark_names():
+    names = ["lytro_1", "lytro_10", "walk", "walk_2"]
+    files = {"lytro_1_IFCNN": 1, "lytro_10_IFCNN": 10, "WALK": 3, "walk_2_x": 4}
+    found, missing = match_fused(names, files, "IFCNN")
+    assert found == {"lytro_1": 1, "lytro_10": 10, "walk": 3, "walk_2": 4}
+    assert missing == {}
+    _, missing = match_fused(["p", "q"], {"p_1": 0, "p_2": 0}, "Ours")
+    assert "several files" in missing["p"] and "no fused image named q or q_Ours" in missing["q"]
+
+
+def test_journal_resumes_only_what_is_unchanged(tmp_path):
+    path = tmp_path / "scores.csv.partial"
+    first = Journal(path, {"v": 1}, resume=True)
+    first.add("m", "1", "mark", {"en": 7.0})
+    first.add("m", "2", "mark", {"en": 6.0})
+    first.close(finished=False)
+    path.write_text(path.read_text()[:-9])  # killed while writing the second line
+    second = Journal(path, {"v": 1}, resume=True)
+    assert second.known("m", "1", "mark") == {"en": 7.0}
+    assert second.known("m", "1", "other file") is None
+    assert second.known("m", "2", "mark") is None
+    second.close(finished=False)
+    other = Journal(path, {"v": 2}, resume=True)
+    assert other.known("m", "1", "mark") is None
+    other.close(finished=True)
+    assert not path.exists()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "fused/One", "fused/Two"):
+        (tmp_path / name).mkdir(parents=True)
+    for i in range(5):
+        a, b = (rng.integers(0, 256, (24, 26, 3), dtype=np.uint8) for _ in range(2))
+        mean = ((a.astype(int) + b) // 2).astype(np.uint8)
+        Image.fromarray(a).save(tmp_path / "a" / f"{i}.png")
+        Image.fromarray(b).save(tmp_path / "b" / f"{i}.bmp")
+        Image.fromarray(mean).save(tmp_path / "fused" / "One" / f"{i}_One.png")
+        Image.fromarray(a).save(tmp_path / "fused" / "Two" / f"{i}.png")
+    return tmp_path
+
+
+def config(folder, **changes):
+    fused = {"One": str(folder / "fused" / "One"), "Two": str(folder / "fused" / "Two")}
+    suite = {"name": "mine", "metrics": ["qabf@vifb", "en"]}
+    fixed = {"precision": "float64", "device": "cpu", "workers": 1, "resume": True, "plot": "png"}
+    paths = {"a": str(folder / "a"), "b": str(folder / "b"), "fused": fused, "out": str(folder / "out" / "board.csv")}
+    return {**paths, "suite": suite, **fixed, **changes}
+
+
+def test_scoring_folders_writes_every_table(folders):
+    result = score_folders(config(folders))
+    out = folders / "out"
+    with (out / "board.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["image"]) for row in rows] == [*itertools.product(["One", "Two"], "01234")]
+    triple = [
+        np.asarray(Image.open(p)) for p in (folders / "a/2.png", folders / "b/2.bmp", folders / "fused/One/2_One.png")
+    ]
+    values = score(*triple, ["qabf@vifb", "en"])
+    assert float(rows[2]["qabf@vifb:channels"]) == pytest.approx(values["qabf@vifb"])
+    assert float(rows[2]["en@exact:luma"]) == pytest.approx(values["en"])
+    assert "never resized" in rows[0]["made by"]
+    assert result.means["One"]["en@exact"] == pytest.approx(np.mean([float(r["en@exact:luma"]) for r in rows[:5]]))
+    written = {path.name for path in out.iterdir()}
+    suffixes = {".csv", ".json", ".md", ".tex", "_summary.csv", "_tests.csv", "_plot.png"}
+    assert written == {f"board{suffix}" for suffix in suffixes}
+    assert json.loads((out / "board.json").read_text())["columns"] == ["qabf@vifb, channels", "en@exact, luma"]
+
+
+def test_bad_files_are_named_and_do_not_lose_the_rest(folders):
+    (folders / "fused" / "One" / "1_One.png").write_bytes(b"not an image")
+    (folders / "fused" / "Two" / "3.png").unlink()
+    Image.new("RGB", (20, 24)).save(folders / "fused" / "Two" / "2.png")
+    (folders / "b" / "0.bmp").rename(folders / "b" / "lone.bmp")
+    with pytest.raises(PartialError) as caught:
+        score_folders(config(folders))
+    said = str(caught.value)
+    for part in ("1_One.png", "no fused image named 3", "sizes differ", "lone: source without a partner"):
+        assert part in said
+    assert caught.value.status == 1
+    with (folders / "out" / "board.csv").open() as file:
+        assert [(r["method"], r["image"]) for r in csv.DictReader(file)] == [
+            *[("One", "2"), ("One", "3"), ("One", "4")],
+            *[("Two", "1"), ("Two", "4")],
+        ]
+
+
+def test_without_a_common_image_the_scores_are_not_lost(folders):
+    for i in (1, 2, 3, 4):
+        (folders / "fused" / "One" / f"{i}_One.png").unlink()
+    (folders / "fused" / "Two" / "0.png").unlink()
+    with pytest.raises(DataError, match="every method"):
+        score_folders(config(folders))
+    partial = (folders / "out" / "board.csv.partial").read_text()
+    assert partial.count('"values"') == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"fused": {}}, ConfigError, "no folder given"),
+        ({"a": "nowhere"}, DataError, "no such folder"),
+        ({"precision": "half"}, ConfigError, "float64 or float32"),
+        ({"plot": "gif"}, ConfigError, "png, pdf, svg"),
+        ({"device": "gpu"}, ConfigError, "auto, cpu, cuda"),
+        ({"suite": {"metrics": ["qabff"]}}, ConfigError, "did you mean 'qabf'"),
+    ],
+)
+def test_mistakes_are_answered(folders, change, error, said):
+    with pytest.raises(error, match=said):
+        score_folders(config(folders, **change))
+
+
+def test_command_line_with_two_processes_and_a_missing_file(folders):
+    (folders / "fused" / "One" / "0_One.png").unlink()
+    command = [sys.executable, "-m", "fusion.score", f"a={folders}/a", f"b={folders}/b", "workers=2", "plot=null"]
+    arguments = [f"+fused.One={folders}/fused/One", f"fused.Two={folders}/fused/Two", "suite=toar"]
+    done = subprocess.run([*command, *arguments, f"out={folders}/s.csv"], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "no fused image named 0" in done.stderr and "Traceback" not in done.stderr
+    assert "| One |" in done.stdout and "Q_AB/F ↑" in done.stdout
+    with (folders / "s.csv").open() as file:
+        rows = {(row["method"], row["image"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 9
+    triple = [np.asarray(Image.open(folders / name)) for name in ("a/3.png", "b/3.bmp", "fused/Two/3.png")]
+    assert float(rows["Two", "3"]["qcb@vifb:channels"]) == pytest.approx(score(*triple, "qcb", "vifb")["qcb"])
+
+
+SUITES = {
+    "tcmoa_vif": 8, "tcmoa_mef": 8, "tcmoa_mff": 8, "tcmoa_ablation": 5, "moe_fusion": 8, "gifnet": 5, "toar": 5,
+    "vifb": 13, "mefb": 20, "all": len(names("exact")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_config_scores(name):
+    suite = Suite.from_config(OmegaConf.to_container(OmegaConf.load(config_dir() / "metrics" / f"{name}.yaml")))
+    assert suite.name == name
+    assert len(suite.columns) == SUITES[name]
+    rng = np.random.default_rng(0)
+    triple = [rng.integers(0, 256, (40, 44, 3), dtype=np.uint8) for _ in range(3)]
+    values = score(*triple, suite.keys)
+    assert list(values) == suite.keys
+    assert np.isfinite(list(values.values())).all()
+
+
+def test_no_suite_config_is_forgotten():
+    assert {path.stem for path in (config_dir() / "metrics").glob("*.yaml")} == set(SUITES)

@@ -1,0 +1,110 @@
+"""torchmetrics classes: means, ids, pickling, and agreement of one process with two."""
+
+import pickle
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from fusion.errors import ConfigError, DataError
+from fusion.metrics import compute, info, names
+from fusion.metrics.modules import CLASSES, FusionMetrics
+
+METRICS = ["qabf", "mi@tang", "sd@vifb"]
+
+
+def images(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.rand(count, 3, 24, 20, generator=generator) for _ in range(2))
+    return a, b, 0.6 * a + 0.4 * b
+
+
+def test_mean_over_updates_is_the_mean_over_images():
+    a, b, fused = images(5)
+    metric = FusionMetrics(METRICS)
+    metric.update(a[:2], b[:2], fused[:2])
+    metric.update(a[2:], b[2:], fused[2:])
+    expected = {name: value.mean() for name, value in compute(a, b, fused, METRICS).items()}
+    assert metric.compute().keys() == expected.keys()
+    for name, value in metric.compute().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_repeated_ids_count_once_and_fill_the_table():
+    a, b, fused = images(3)
+    metric = FusionMetrics(METRICS)
+    metric.update(a, b, fused, ids=["x", "y", "z"])
+    metric.update(a[:1], b[:1], fused[:1], ids=["x"])
+    values = compute(a, b, fused, METRICS)
+    torch.testing.assert_close(metric.compute()["qabf"], values["qabf"].mean())
+    table = metric.table()
+    assert list(table) == ["x", "y", "z"]
+    assert table["y"]["mi@tang"] == pytest.approx(values["mi@tang"][1].item())
+    metric.reset()
+    assert metric.table() == {}
+    assert metric.compute()["qabf"].isnan()
+
+
+def test_ids_must_match_the_images():
+    a, b, fused = images(2)
+    metric = FusionMetrics(METRICS)
+    with pytest.raises(DataError, match="one id per image"):
+        metric.update(a, b, fused, ids=["x"])
+    metric.update(a, b, fused, ids=["x", "y"])
+    with pytest.raises(DataError, match="all or for none"):
+        metric.update(a, b, fused)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_metric_has_a_class_that_pickles_and_says_what_it_is(name):
+    metric = pickle.loads(pickle.dumps(CLASSES[name]()))
+    known = info(name)
+    assert metric.higher_is_better == (known.direction == "max")
+    assert known.source in CLASSES[name].__doc__
+    a, b, fused = images(2)
+    metric.update(a, b, fused)
+    torch.testing.assert_close(metric.compute(), compute(a, b, fused, [name])[name].mean().double())
+
+
+def test_unknown_metric_is_refused_at_construction():
+    with pytest.raises(ConfigError, match="did you mean 'qabf'"):
+        FusionMetrics(["qabff"])
+
+
+def _rank(rank: int, port: int, queue) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    a, b, fused = images(5)
+    mine = [[0, 2, 4], [1, 3, 0]][rank]  # a distributed sampler repeats image 0 to give both ranks three
+    with_ids, without = FusionMetrics(METRICS), FusionMetrics(METRICS)
+    with_ids.update(a[mine], b[mine], fused[mine], ids=[f"image {i}" for i in mine])
+    without.update(a[mine], b[mine], fused[mine])
+    result = {name: value.item() for name, value in with_ids.compute().items()}
+    queue.put((rank, result, len(with_ids.table()), without.compute()["qabf"].item()))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_agree_with_one():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    a, b, fused = images(5)
+    values = compute(a, b, fused, METRICS)
+    repeated = values["qabf"][[0, 2, 4, 1, 3, 0]].mean().item()
+    for _, result, rows, sums_only in results:
+        assert rows == 5
+        assert sums_only == pytest.approx(repeated)
+        for name, value in result.items():
+            assert value == pytest.approx(values[name].mean().item())
