@@ -1,4 +1,4 @@
-"""Figures and tables of what a model learned, or of a sweep: `python -m fusion.analyze kind=routing ckpt_path=RUN_FOLDER`."""
+"""Figures and tables of what a model learned, or a sweep: `python -m fusion.analyze kind=KIND ckpt_path=RUN_FOLDER`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,9 @@ def analyze(cfg: DictConfig) -> list[Path]:
     options = plain(cfg[kind])
     if kind == "sweep":
         if cfg.dir is None:
-            raise ConfigError("kind=sweep needs the folder of a sweep: dir=FOLDER, as python -m fusion.train -m printed it")
+            raise ConfigError(
+                "kind=sweep needs the folder of a sweep: dir=FOLDER, as python -m fusion.train -m printed it"
+            )
         paths = sweep(Path(cfg.dir).expanduser(), folder, options)
     else:
         paths = OF_MODELS[kind](study(cfg, folder, options))

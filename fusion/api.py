@@ -45,8 +45,7 @@ def load_model(
         if overrides:
             raise ConfigError("overrides need the name of a model: load_model(name, ckpt_path, overrides)")
         return build_model(None, ckpt_path, device)
-    config = compose("predict", [f"model={name}", *overrides])
-    return build_model(config["model"], ckpt_path, device)
+    return build_model(compose("predict", [f"model={name}", *overrides], "model"), ckpt_path, device)
 
 
 def build_model(
@@ -89,8 +88,8 @@ def model_of_job(cfg: DictConfig) -> dict[str, Any] | None:
     return plain(cfg.model)
 
 
-def compose(root: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose a root configuration as plain dictionaries and lists, also inside a running door.
+def compose(root: str, overrides: Sequence[str], node: str) -> dict[str, Any]:
+    """Compose a root configuration, also inside a running door, and give one of its nodes as plain dictionaries and lists.
 
     Raises:
         ConfigError: unknown options or keys, with the nearest known one.
@@ -100,7 +99,7 @@ def compose(root: str, overrides: Sequence[str]) -> dict[str, Any]:
             cfg = hydra.compose(root, list(overrides))
         except HydraException as error:
             raise ConfigError(one_line(error, root, list(overrides)) or str(error)) from error
-    return {"model": plain(cfg.model)}
+    return plain(cfg[node])
 
 
 @contextmanager

@@ -41,7 +41,12 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     device = pick_device(options["device"])
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    report: dict[str, Any] = {"model": options["name"], "target": config["_target_"], "size": list(size), "batch": batch}
+    report: dict[str, Any] = {
+        "model": options["name"],
+        "target": config["_target_"],
+        "size": list(size),
+        "batch": batch,
+    }
     report |= {key: options[key] for key in ("task", "precision", "compile", "load_weights")}
     report |= {"device": str(device), "processor": describe_device(device)}
     report |= {"threads": torch.get_num_threads(), "machine": runs._environment()}
@@ -144,7 +149,9 @@ def describe(report: Mapping[str, Any]) -> str:
         what = "allocated by PyTorch" if cost["memory_of"] == "device" else "resident size of the process"
         peak, start = (f"{cost[key] / 2**20:,.0f}" for key in ("peak_bytes", "start_bytes"))
         rows.append(["peak memory", f"{peak} MiB, {start} MiB before the first run ({what})"])
-    rows.append(["images", f"{height} x {width} pixels (height x width), batch {report['batch']}, task {report['task']}"])
+    rows.append(
+        ["images", f"{height} x {width} pixels (height x width), batch {report['batch']}, task {report['task']}"]
+    )
     rows.append(["precision", f"{report['precision']}{', compiled' if report['compile'] else ''}"])
     rows.append(["processor", report["processor"]])
     machine = report["machine"]

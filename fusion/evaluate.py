@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from lightning import Callback, LightningDataModule, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.api import build_model, load_model, model_of_job
+from fusion.callbacks.contact_sheet import ContactSheet
 from fusion.callbacks.prediction_writer import PredictionWriter
 from fusion.callbacks.progress import progress
 from fusion.cli import door, free_controls
@@ -38,7 +40,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     """Fuse and score one part of the data with a model and with the baselines.
 
     Leaves in the run folder: `fused/<method>/<data set>/`, `scores.csv` (a row per method and image), `summary.csv` and
-    `summary.md` (means per method and data set).
+    `summary.md` (means per method and data set), `contact_sheet.png` (some pairs with what the model made of them).
 
     Returns:
         The mean of the monitored metric over the model's images, for sweepers.
@@ -64,7 +66,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if model_of_job(cfg) is None else None
     metrics = [column.name for column in columns]
-    rows = score_model(recorded or config["name"], model, data, metrics, config, folder)
+    sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []
+    rows = score_model(recorded or config["name"], model, data, metrics, config, folder, sheet)
     own = len(rows)
     for name in config["baselines"]:
         rows += score_model(name, load_model(name), data, metrics, config, folder)
@@ -84,6 +87,7 @@ def score_model(
     metrics: list[str],
     config: dict[str, Any],
     folder: Path,
+    extra: Sequence[Callback] = (),
 ) -> list[Row]:
     """Fuse and score one part of the data with one model.
 
@@ -94,12 +98,13 @@ def score_model(
         metrics: names for `fusion.metrics.compute`.
         config: plain configuration of conf/evaluate.yaml.
         folder: run folder.
+        extra: further callbacks.
 
     Returns:
         One row per image, the same on every rank.
     """
     model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
-    callbacks: list[Callback] = [progress()]
+    callbacks: list[Callback] = [progress(), *extra]
     if config["save_images"]:
         callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
     node = {**config["trainer"], "enable_model_summary": False, "enable_checkpointing": False}

@@ -76,7 +76,8 @@ def locate(name: str | Path) -> Path:
         if (folder / entry.filename).is_file():
             return folder / entry.filename
     target = cache_dir() / entry.filename
-    by_hand = f"put {entry.filename} from {entry.url or entry.page or entry.source} into {target.parent}, or give a path instead of '{name}'"
+    origin = entry.url or entry.page or entry.source
+    by_hand = f"put {entry.filename} from {origin} into {target.parent}, or give a path instead of '{name}'"
     if entry.url is None:
         raise WeightsError(f"weights '{name}' cannot be downloaded by themselves: {by_hand}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,13 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str, may_miss: Iterable[str] = (), ignore: Iterable[str] = ()) -> None:
+def load_strict(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    origin: str,
+    may_miss: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+) -> None:
     """Load weights and account for every key.
 
     Args:
@@ -132,8 +139,16 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str, may
     own = module.state_dict()
     missing = sorted(own.keys() - state.keys() - set(may_miss))
     unexpected = sorted(state.keys() - own.keys())
-    shapes = [f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}" for k, v in state.items() if k in own and v.shape != own[k].shape]
-    problems = [f"{kind} {keys[:3]} ({len(keys)} in all)" for kind, keys in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes)) if keys]
+    shapes = [
+        f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    problems = [
+        f"{kind} {keys[:3]} ({len(keys)} in all)"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
+        if keys
+    ]
     if problems:
         raise WeightsError(f"weights '{origin}' do not fit {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict(state, strict=False)

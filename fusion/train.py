@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from fusion.cli import door
 from fusion.config import check, first_line, flatten, instantiate
+from fusion.dry_run import dry_run_data
 from fusion.errors import ConfigError, FusionError
 from fusion.launch import check_shared_folder, launch, launched, process_count
 from fusion.models.base import FusionModel
@@ -88,16 +89,12 @@ def train(cfg: DictConfig) -> float | None:
 
 
 def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
-    for message in KNOWN_NOISE:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
     seed_everything(config["seed"], workers=True)
     model = build_model(config)
     check_monitor(model, config)
-    data: LightningDataModule = instantiate(config["data"])
+    data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
     callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
     if not loggers:  # it insists on one

@@ -28,14 +28,14 @@ from fusion.config import config_dir
 from fusion.metrics import Suite, compute, names
 
 HEIGHT, WIDTH = 480, 640
-# Seconds of the unmodified toolboxes in GNU Octave 7.3 on a loaded core, same size: VIFB on RGB, the others grey
+# Seconds of the unmodified toolboxes in GNU Octave 7.3 on a loaded core, same size; VIFB on RGB, the others grey
 OCTAVE = {
     "mefb": {"ag": 0.03, "ce": 7.8, "ei": 6.6, "en": 4.4, "nmi": 7.5, "psnr": 0.011, "qabf": 48, "qc": 0.2, "qcb": 2.8,
              "qcv": 0.71, "qncie": 11, "qp": 7, "qw": 0.72, "qy": 0.26, "sd": 0.008, "sf": 3, "te": 7.9, "viff": 0.61},
     "vifb": {"ag": 0.086, "ce": 25, "ei": 20, "en": 13, "mi": 42, "psnr": 0.1, "qabf": 198, "qcb": 6.3, "qcv": 1.9,
              "rmse": 0.017, "sf": 8.3, "ssim": 0.69, "sd": 0.014},
-    "liu": {"nmi": 6.5, "te": 7.8, "te_nava": 24, "qncie": 10, "qg": 0.22, "qm": 0.043, "qsf": 15, "qp": 7.7, "qs": 0.32,
-            "qw": 0.3, "qc": 0.12, "qy": 0.18, "qcv": 0.81, "qcb": 2.6},
+    "liu": {"nmi": 6.5, "te": 7.8, "te_nava": 24, "qncie": 10, "qg": 0.22, "qm": 0.043, "qsf": 15, "qp": 7.7,
+            "qs": 0.32, "qw": 0.3, "qc": 0.12, "qy": 0.18, "qcv": 0.81, "qcb": 2.6},
     "tang": {"en": 0.03, "mi": 6.2, "psnr": 0.03, "mse": 0.013, "sf": 0.015, "sd": 0.01, "vif": 0.73, "ag": 0.066,
              "cc": 0.051, "scd": 0.044, "qabf": 61, "ssim": 0.46, "nabf": 135, "ms_ssim": 91, "fmi_pixel": 235},
 }  # fmt: skip
@@ -126,16 +126,17 @@ def ivif_zoo(folder: Path, arrays: list[np.ndarray]) -> dict[str, tuple[str, Cal
     sys.path.insert(0, str(file.parent))
     module = importlib.import_module("Metric_torch")
     a, b, f = (torch.from_numpy(x) for x in arrays)
-    same = {"EN": "en", "SD": "sd", "SF": "sf", "AG": "ag", "EI": "ei", "MI": "mi", "Qabf": "qabf", "Nabf": "nabf",
-            "VIF": "vif", "SCD": "scd", "CC": "cc", "SSIM": "ssim", "MS_SSIM": "ms_ssim", "Qcb": "qcb", "Qy": "qy"}  # fmt: skip
-    alone = {"EN", "SD", "SF", "AG", "EI"}  # of the fused image
-    return {
-        f"IVIF_ZOO {name}": (
-            f"{ours}@exact",
-            lambda run=getattr(module, f"{name}_function"), one=name in alone: run(f) if one else run(a, b, f),
-        )
-        for name, ours in same.items()
+    same = {
+        **{"EN": "en", "SD": "sd", "SF": "sf", "AG": "ag", "EI": "ei", "MI": "mi", "Qabf": "qabf", "Nabf": "nabf"},
+        **{"VIF": "vif", "SCD": "scd", "CC": "cc", "SSIM": "ssim", "MS_SSIM": "ms_ssim", "Qcb": "qcb", "Qy": "qy"},
     }
+    alone = {"EN", "SD", "SF", "AG", "EI"}  # of the fused image
+
+    def caller(name: str) -> Callable[[], Any]:
+        function = getattr(module, f"{name}_function")
+        return (lambda: function(f)) if name in alone else (lambda: function(a, b, f))
+
+    return {f"IVIF_ZOO {name}": (f"{own}@exact", caller(name)) for name, own in same.items()}
 
 
 def main() -> None:

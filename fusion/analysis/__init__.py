@@ -1,1 +1,1 @@
-"""What models cost and what they learned: parameters, time, routing, prompts, intensity bias, sweeps -> tables, figures."""
+"""What models cost and what they learned: parameters, time, routing, prompts, bias, sweeps -> tables and figures."""

@@ -18,7 +18,7 @@ from fusion.errors import ConfigError, FusionError
 from fusion.models.base import FusionModel
 
 PRECISIONS: dict[str, torch.dtype | None] = {"32-true": None, "bf16": torch.bfloat16, "16": torch.float16}
-"""Full precision, or autocast to bfloat16 or float16; Lightning's names `32`, `bf16-mixed`, `16-mixed` mean the same."""
+"""Full precision, or autocast to bfloat16 or float16; Lightning's `32`, `bf16-mixed` and `16-mixed` mean the same."""
 
 
 @dataclass(frozen=True)

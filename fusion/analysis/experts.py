@@ -38,7 +38,7 @@ class Binned:
 
     @classmethod
     def of(cls, feature: Tensor, gates: Tensor, low: float, high: float, bins: int) -> "Binned":
-        """Sort `(T,)` feature values into equal bins of [low, high], values outside into the outer ones, with `(T, N)` gates."""
+        """Sort `(T,)` feature values with `(T, N)` gates into equal bins of [low, high], others into the outer bins."""
         feature, gates = feature.double().cpu(), gates.detach().double().cpu()
         place = ((feature - low) / (high - low) * bins).floor().clamp(0, bins - 1).long()
         summed = torch.zeros(bins, gates.shape[1], dtype=torch.float64).index_add(0, place, gates)
@@ -104,7 +104,9 @@ def rows(found: dict[tuple[str, str, str], Binned]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"task": task, "site": site, "feature": feature}
             row |= {"low": low + index * step, "high": low + (index + 1) * step, "share": float(share[index])}
             filled = bool(binned.tokens[index])  # nothing to average in an empty bin
-            table += [row | {"expert": expert, "mean_gate": mean if filled else None} for expert, mean in enumerate(means)]
+            table += [
+                row | {"expert": expert, "mean_gate": mean if filled else None} for expert, mean in enumerate(means)
+            ]
     return table
 
 
@@ -131,12 +133,12 @@ def _figure(task: str, found: dict[tuple[str, str], Binned], path: Path) -> Path
         for c, site in enumerate(sites):
             ax, binned = axes[r, c], found[site, name]
             bins = len(binned.tokens)
-            centres = torch.linspace(low, high, 2 * bins + 1)[1::2]
-            share = binned.tokens / binned.tokens.sum()
+            centres = torch.linspace(low, high, 2 * bins + 1)[1::2].numpy()
+            share = (binned.tokens / binned.tokens.sum()).numpy()
             ax.bar(centres, share, (high - low) / bins, color="0.88", label="share of tokens")
             shown = share >= MIN_SHARE
             for expert in range(binned.gates.shape[1]):
-                means = binned.gates[shown, expert] / binned.tokens[shown]
+                means = binned.gates[shown, expert].numpy() / binned.tokens[shown].numpy()
                 ax.plot(centres[shown], means, ".-", color=colors[expert], linewidth=1.2, label=f"expert {expert}")
             ax.set_ylim(0, 1)
             ax.tick_params(labelsize=6)

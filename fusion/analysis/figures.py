@@ -1,4 +1,4 @@
-"""Drawing with matplotlib, without a display. It is imported when a figure is made, not before: it is slow to import."""
+"""Drawing with matplotlib, without a display. Slow to import, it is imported when a figure is made, not before."""
 
 import os
 import re
@@ -17,7 +17,8 @@ def grid(rows: int, columns: int, cell: tuple[float, float], **options: Any) -> 
     """A figure with a grid of axes.
 
     Args:
-        rows, columns: of the grid.
+        rows: of the grid.
+        columns: of the grid.
         cell: width and height of a cell in inches.
         options: those of `Figure.subplots`.
 

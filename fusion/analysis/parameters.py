@@ -34,10 +34,10 @@ PUBLISHED: dict[str, dict[str, float]] = {
 """Parameters of TC-MoA by backbone, as the paper prints them."""
 
 FOOTNOTE = (
-    "The paper's 9.58 M trainable parameters of the large model are positions 0.19 + prompt generation 2.15 + fusion 7.24 "
-    "(Table 8); the released code's prompt generation has 3.92 M, 11.35 M in all, while for the base model code and paper "
-    "agree (3.87 M). The paper's total of 348.70 M adds the 9.58 M to the frozen 329.54 M twice. The source embeddings "
-    "(Eq. 5) come on top: they are trained here, the released code never registers them."
+    "The paper's 9.58 M trainable parameters of the large model are positions 0.19 + prompt generation 2.15 + fusion "
+    "7.24 (Table 8); the released code's prompt generation has 3.92 M, 11.35 M in all, while for the base model code "
+    "and paper agree (3.87 M). The paper's total of 348.70 M adds the 9.58 M to the frozen 329.54 M twice. The source "
+    "embeddings (Eq. 5) come on top: they are trained here, the released code never registers them."
 )
 
 
@@ -78,7 +78,8 @@ def published(config: Mapping[str, Any]) -> dict[str, float]:
     as_in_paper = config.get("num_experts") == 4 and config.get("top_k") == 2 and config.get("tau") == 4
     adapter = str((config.get("adapter") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     backbone = config.get("backbone") or {}
-    size = {(768, 12): "base", (1024, 24): "large"}.get((backbone.get("embed_dim"), backbone.get("depth")))
+    sizes: dict[Any, str] = {(768, 12): "base", (1024, 24): "large"}
+    size = sizes.get((backbone.get("embed_dim"), backbone.get("depth")))
     return PUBLISHED[size] if size and as_in_paper and adapter == "MixtureOfAdapters" else {}
 
 

@@ -65,7 +65,9 @@ def statistics(scene: Scene, output: FusionOutput) -> list[dict[str, Any]]:
     return rows
 
 
-def control_grid(study: Study, scene: Scene, alphas: list[float], betas: list[float]) -> dict[tuple[float, float], Tensor]:
+def control_grid(
+    study: Study, scene: Scene, alphas: list[float], betas: list[float]
+) -> dict[tuple[float, float], Tensor]:
     """Fused images `(3, H, W)` by (alpha, beta), on the CPU."""
     return {
         (alpha, beta): run(study.model, scene, alpha=alpha, beta=beta).fused[0].float().clamp(0, 1).cpu()
@@ -78,7 +80,13 @@ def _control_rows(scene: Scene, images: dict[tuple[float, float], Tensor]) -> li
     a, b = scene.a[0].cpu(), scene.b[0].cpu()
     rows = []
     for (alpha, beta), fused in images.items():
-        row: dict[str, Any] = {"task": scene.task, "dataset": scene.dataset, "name": scene.name, "alpha": alpha, "beta": beta}
+        row: dict[str, Any] = {
+            "task": scene.task,
+            "dataset": scene.dataset,
+            "name": scene.name,
+            "alpha": alpha,
+            "beta": beta,
+        }
         row |= {"mean": float(fused.mean())}
         row |= {"distance_to_a": float((fused - a).abs().mean()), "distance_to_b": float((fused - b).abs().mean())}
         rows.append(row)

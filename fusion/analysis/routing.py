@@ -34,9 +34,9 @@ def routing(study: Study) -> list[Path]:
             use = usage(decision)
             counts[key] = counts[key] + use if key in counts else use
         drawn = maps.setdefault(scene.task, [])
-        site = map_site(output, study.options.get("map_site"))
-        if len(drawn) < study.options.get("maps", 3) and len(output.routings[site].shape) == 3:
-            drawn.append((scene, output.fused[0].cpu(), adapter_map(output.routings[site])[0].cpu()))
+        place = map_site(output, study.options.get("map_site"))
+        if len(drawn) < study.options.get("maps", 3) and len(output.routings[place].shape) == 3:
+            drawn.append((scene, output.fused[0].cpu(), adapter_map(output.routings[place])[0].cpu()))
     rows = shares(counts)
     paths = [write_csv(study.folder / "routing.csv", rows), _histograms(rows, study.folder / "routing.png")]
     experts = max(len(use[0]) for use in counts.values())
@@ -126,7 +126,9 @@ def _maps(drawn: list[tuple[Scene, Tensor, Tensor]], experts: int, path: Path) -
     figure, axes = grid(len(drawn), 4, (2.6, 2.6 * height / width + 0.35))
     colors = expert_colors(experts)
     for row, (scene, fused, chosen) in zip(axes, drawn, strict=True):
-        for ax, image, title in zip(row, (scene.a[0], scene.b[0], fused), (f"{scene.name}: a", "b", "fused"), strict=False):
+        for ax, image, title in zip(
+            row, (scene.a[0], scene.b[0], fused), (f"{scene.name}: a", "b", "fused"), strict=False
+        ):
             show_image(ax, image, title)
         frame = (-0.5, fused.shape[-1] - 0.5, fused.shape[-2] - 0.5, -0.5)  # that of the images
         row[3].imshow(chosen.numpy(), cmap=ListedColormap(colors), vmin=-0.5, vmax=experts - 0.5, extent=frame)

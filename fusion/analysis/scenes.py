@@ -1,4 +1,4 @@
-"""Image pairs for looking into models: evenly spread over each task, at sizes at which every token lies on its pixels."""
+"""Image pairs for looking into models: spread over each task, at sizes at which every token lies on its pixels."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -16,7 +16,7 @@ from fusion.errors import ConfigError, DataError
 
 NOT_SWEPT = ("run_dir", "resume", "paths.", "hydra.")
 """Keys that say where a job writes, not what it does."""
-MAX_LINES = 12
+MAX_LINES = 10
 """Curves that a panel names; more are drawn in grey."""
 
 
@@ -68,11 +68,19 @@ def sweep(folder: Path, out: Path, options: Mapping[str, Any]) -> list[Path]:
     monitor = next((job.monitor for job in done if job.monitor), None)
     table = choose(done, options.get("metrics"), ["val/*", "test/*"], "metrics")
     drawn = choose(done, options.get("plot"), _plotted(monitor), "plot")
-    rows = [{"job": job.name} | {key: job.value(key) for key in keys} | {m: job.metrics.get(m) for m in table} for job in done]
+    rows = [
+        {"job": job.name} | {key: job.value(key) for key in keys} | {m: job.metrics.get(m) for m in table}
+        for job in done
+    ]
     failed = [job for job in jobs if not job.metrics]
     best = _best(done, monitor)
-    lines = [markdown(["job", *keys, *table], [list(row.values()) for row in rows])]
-    lines += [f"Best {monitor}: job {best.name} ({_setting(best, keys)}), {number(best.metrics[monitor])}."] if best and monitor else []
+    shown = [[str(row[key]) for key in ("job", *keys)] + [row[metric] for metric in table] for row in rows]
+    lines = [markdown(["job", *keys, *table], shown)]
+    lines += (
+        [f"Best {monitor}: job {best.name} ({_setting(best, keys)}), {number(best.metrics[monitor])}."]
+        if best and monitor
+        else []
+    )
     if failed:
         lines.append(f"{len(failed)} of {len(jobs)} jobs without results:\n")
         lines[-1] += "".join(f"\n- {_problem(job, keys)}" for job in failed)
@@ -141,9 +149,13 @@ def _read(path: Path) -> Job:
     job = Job(path.name, overrides, config)
     if results is not None:
         job.monitor = results.get("monitor")
-        job.metrics = {name: float(v) for name, v in (results.get("metrics") or {}).items() if isinstance(v, int | float)}
+        job.metrics = {
+            name: float(v) for name, v in (results.get("metrics") or {}).items() if isinstance(v, int | float)
+        }
         if job.monitor and isinstance(results.get("value"), int | float):
-            job.metrics = {job.monitor: float(results["value"])} | {k: v for k, v in job.metrics.items() if k != job.monitor}
+            job.metrics = {job.monitor: float(results["value"])} | {
+                k: v for k, v in job.metrics.items() if k != job.monitor
+            }
     if not job.metrics:
         parts = manifest.get("parts") or [{}]
         status = parts[-1].get("status", "never started")
@@ -157,8 +169,9 @@ def _load(path: Path, problems: list[str]) -> Any:
     if not path.is_file():
         return None
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)  # YAML 1.1 reads 1e-05 as a word
+    except (yaml.YAMLError, ValueError):
         problems.append(f"{path.name} is damaged")
         return None
 
@@ -206,11 +219,15 @@ def _figure(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str], pa
         others = [other for other in keys if other != key]
         groups: dict[str, list[Job]] = {}
         for job in jobs:
-            groups.setdefault(", ".join(f"{other.rsplit('.', 1)[-1]}={_x(job, other)}" for other in others), []).append(job)
+            groups.setdefault(", ".join(f"{other.rsplit('.', 1)[-1]}={_x(job, other)}" for other in others), []).append(
+                job
+            )
         for r, metric in enumerate(metrics):
             ax = axes[r, c]
             for label, members in groups.items():
-                points = sorted((places[json.dumps(_x(job, key))], job.metrics[metric]) for job in members if metric in job.metrics)
+                points = sorted(
+                    (places[json.dumps(_x(job, key))], job.metrics[metric]) for job in members if metric in job.metrics
+                )
                 style = {"label": label} if len(groups) <= MAX_LINES else {"color": "0.7"}
                 ax.plot([x for x, _ in points], [y for _, y in points], "o-", markersize=4, linewidth=1.2, **style)
             ax.set_xticks(range(len(values)), [str(json.loads(text)) for text in values], fontsize=8)
@@ -218,8 +235,8 @@ def _figure(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str], pa
             ax.set_title(metric, fontsize=9)
             ax.tick_params(axis="y", labelsize=8)
             ax.grid(alpha=0.3)
-            if others and len(groups) <= MAX_LINES:
-                ax.legend(fontsize=6, frameon=False)
+            if r == len(metrics) - 1 and others and len(groups) <= MAX_LINES:
+                ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return save(figure, path)
 
 

@@ -54,7 +54,9 @@ class MAE(nn.Module):
 
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.decoder_pos_embed = nn.Parameter(sincos_pos_embed_2d(decoder_embed_dim, grid), requires_grad=False)
-        self.decoder_blocks = nn.ModuleList(make_block(decoder_embed_dim, decoder_num_heads) for _ in range(decoder_depth))
+        self.decoder_blocks = nn.ModuleList(
+            make_block(decoder_embed_dim, decoder_num_heads) for _ in range(decoder_depth)
+        )
         self.decoder_norm = layer_norm(decoder_embed_dim)
         self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * 3)
         self._init_weights()

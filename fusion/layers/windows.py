@@ -29,7 +29,7 @@ def windowed_block(
     Returns:
         `(B, h, w, C)`.
     """
-    batch, h, w, _ = tokens.shape
+    batch, h = tokens.shape[:2]
     if shift:
         tokens = torch.roll(tokens, (-shift, -shift), dims=(1, 2))
     x = rearrange(tokens, "b (i p) (j q) c -> (b i j) (p q) c", p=window, q=window)

@@ -10,7 +10,9 @@ SIGMA_GLOBAL = SIGMA_LOCAL = 0.2
 BATCHES = ("stacked", "per_sample")
 
 
-def mef_ssim(fused: Tensor, a: Tensor, b: Tensor, batch: str = "stacked", luminance: bool = True, size: int = 11) -> Tensor:
+def mef_ssim(
+    fused: Tensor, a: Tensor, b: Tensor, batch: str = "stacked", luminance: bool = True, size: int = 11
+) -> Tensor:
     """Single-scale MEF-SSIM: mean luminance times mean contrast-structure.
 
     Args:

@@ -57,7 +57,7 @@ class Filters(NamedTuple):
     noise: Tensor
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # a bank for 1280 x 1024 images takes 250 MB
 def log_gabor(h: int, w: int, device: torch.device, dtype: torch.dtype, toolbox: bool) -> Filters:
     """The filter bank for `h` x `w` images; `toolbox` keeps the quirks of Liu's code at odd sizes."""
     like = torch.empty((), device=device, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Suites: the columns of a table, in a paper's order, convention and number of decimals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fusion.errors import ConfigError
@@ -87,6 +87,10 @@ class Suite:
         texts = [str(column.key) for column in columns]
         if twice := sorted({text for text in texts if texts.count(text) > 1}):
             raise ConfigError(f"suite '{name}': {', '.join(twice)} is listed twice; keep one")
+        labels = [column.label for column in columns]
+        columns = [  # the same metric in two conventions: the heading has to tell them apart
+            replace(c, label=f"{c.label} ({c.key.convention})") if labels.count(c.label) > 1 else c for c in columns
+        ]
         return cls(name, tuple(columns), str(config.get("note", "")))
 
 

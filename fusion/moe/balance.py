@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 from fusion.moe.routing import Routing
 
@@ -39,8 +38,24 @@ def balance_loss(routings: Sequence[Routing], kind: str = "importance_load", syn
         return torch.zeros((), device=routings[0].weights.device if routings else None)
     stats = torch.stack([torch.stack([r.importance, r.load]) for r in routings])  # (sites, 2, N)
     if sync and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        stats = all_reduce(stats)
+        stats = _SumOverRanks.apply(stats)
     terms = squared_cv(stats)
     if kind == "importance_load":
         return terms.sum()
     return terms[:, 0 if kind == "importance" else 1].sum()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Differentiable all-reduce; PyTorch's own is deprecated or private, depending on the version."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()  # every rank's loss depends on every rank's values
+        dist.all_reduce(total)
+        return total

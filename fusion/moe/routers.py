@@ -139,4 +139,6 @@ def mix_routings(parts: list[tuple[float, Routing]]) -> Routing:
     def mix(name: str) -> Tensor:
         return sum(weight * getattr(routing, name) for weight, routing in parts)
 
-    return Routing(mix("weights"), mix("importance"), mix("load"), mix("logits") if parts[0][1].logits is not None else None)
+    return Routing(
+        mix("weights"), mix("importance"), mix("load"), mix("logits") if parts[0][1].logits is not None else None
+    )

@@ -18,7 +18,7 @@ README = ROOT / "experiments" / "tcmoa" / "README.md"
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Callable[..., DictConfig]]:
-    """`compose(root, *overrides)`: the configuration of a door, to read; `return_hydra_config=True` adds Hydra's own."""
+    """`compose(root, *overrides)`: the configuration of a door, to read; `return_hydra_config=True` adds Hydra's."""
 
     @functools.cache
     def composed(root: str, *overrides: str, **options: bool) -> DictConfig:

@@ -78,7 +78,9 @@ def test_missing_unexpected_and_misshapen_keys_are_named(tmp_path):
     state["norm.bias"] = torch.zeros(3)
     path = tmp_path / "other.pth"
     torch.save(state, path)
-    with pytest.raises(WeightsError, match=r"missing \['norm.weight'\].*unexpected \['extra.weight'\].*norm.bias \(3,\) for \(16,\)"):
+    with pytest.raises(
+        WeightsError, match=r"missing \['norm.weight'\].*unexpected \['extra.weight'\].*norm.bias \(3,\) for \(16,\)"
+    ):
         hub.load_backbone(tiny(weights=str(path)))
 
 

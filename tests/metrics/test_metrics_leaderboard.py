@@ -254,5 +254,10 @@ def test_every_suite_config_scores(name):
     assert np.isfinite(list(values.values())).all()
 
 
+def test_one_metric_in_two_conventions_gets_two_headings():
+    suite = Suite.from_config({"metrics": ["ssim", "ssim@tang", "en"]})
+    assert [column.label for column in suite.columns] == ["SSIM (exact)", "SSIM (tang)", "EN"]
+
+
 def test_no_suite_config_is_forgotten():
     assert {path.stem for path in (config_dir() / "metrics").glob("*.yaml")} == set(SUITES)

@@ -31,6 +31,7 @@ def test_mean_over_updates_is_the_mean_over_images():
         torch.testing.assert_close(value, expected[name])
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_repeated_ids_count_once_and_fill_the_table():
     a, b, fused = images(3)
     metric = FusionMetrics(METRICS)

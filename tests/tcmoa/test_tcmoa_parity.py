@@ -88,8 +88,14 @@ def test_gradients(golden, parity_network, index, epoch):
         (site + "alpha", theirs["Alpha_encoder"][0]),
         (site + "source_embedding", expected["modal_shift_grads"]["blocks_MoA.0"].view(3, 2, -1)),
         ("decoder.sites.1.fuse.2.weight", theirs["de_FusionLayer.0.conv3.weight"]),
-        ("encoder.positions.0.relative_position_bias_table", theirs["en_relative_position.0.relative_position_bias_table"]),
-        ("decoder.positions.0.relative_position_bias_table", theirs["de_relative_position.0.relative_position_bias_table"]),
+        (
+            "encoder.positions.0.relative_position_bias_table",
+            theirs["en_relative_position.0.relative_position_bias_table"],
+        ),
+        (
+            "decoder.positions.0.relative_position_bias_table",
+            theirs["de_relative_position.0.relative_position_bias_table"],
+        ),
         ("backbone.decoder_pred.bias", theirs["decoder_pred.bias"]),
     ]
     for name, gradient in pairs:

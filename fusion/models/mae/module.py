@@ -69,7 +69,7 @@ class MAEPretraining(FusionModel):
         # Drawn from the step, not from a stream, so that a resumed run and every rank draw the same.
         draw = random.Random(f"mask {self.trainer.global_step}")
         full = draw.random() < self.full_share
-        prediction, mask = self.network(images, 0.0 if full else draw.uniform(*self.mask_ratio))
+        prediction, _ = self.network(images, 0.0 if full else draw.uniform(*self.mask_ratio))
         with torch.autocast(images.device.type, enabled=False):
             error = ((prediction - images) / self.network.normalize.std) ** 2
         loss = error.mean()

@@ -63,7 +63,9 @@ class MaskedAutoencoder(nn.Module):
 
     def _positions(self, batch: int, device: torch.device) -> Tensor:
         """Where each sample's tokens lie in the position table, `(B, grid, grid, 2)` as (x, y) in [-1, 1]."""
-        steps = (torch.arange(self.backbone.grid, device=device) + 0.5) / self.backbone.grid  # token centres in the window
+        steps = (
+            torch.arange(self.backbone.grid, device=device) + 0.5
+        ) / self.backbone.grid  # token centres in the window
         width = torch.ones(batch, 2, 1, device=device)  # of the window, in pictures
         if self.training and self.max_zoom > 1:
             width = 1 / torch.empty_like(width).uniform_(1, self.max_zoom)

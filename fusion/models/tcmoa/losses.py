@@ -33,7 +33,7 @@ WARMUP_WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
         "mef": {"pixel": 3.0, "ssim": 1.0},
         "mff": {"pixel": 1.0, "ssim": 1.0},
     },
-    "unit": dict.fromkeys(("vif", "mef", "mff"), {"pixel": 1.0, "ssim": 1.0}),
+    "unit": {task: {"pixel": 1.0, "ssim": 1.0} for task in ("vif", "mef", "mff")},
 }
 """The same in the warm-up, which averages the sources (mff: takes the target)."""
 
@@ -53,7 +53,11 @@ def mutual_information_regularization(output: FusionOutput, kind: str = "squared
         return total
     measure = F.mse_loss if kind == "squared" else F.l1_loss
     for stage, weight in (("encoder", 0.75), ("decoder", 0.25)):
-        sums = [p.sum(1) for site, p in zip(output.sites, output.prompts, strict=True) if site.startswith(stage) and p is not None]
+        sums = [
+            p.sum(1)
+            for site, p in zip(output.sites, output.prompts, strict=True)
+            if site.startswith(stage) and p is not None
+        ]
         if sums:
             stacked = torch.stack(sums)
             total = total + weight * measure(stacked, torch.ones_like(stacked))
@@ -70,7 +74,13 @@ class TCMoALoss(nn.Module):
         sync_balance: balance over all ranks rather than each for itself.
     """
 
-    def __init__(self, balance_coef: float = 1e-3, balance: str = "importance_load", mir: str = "squared", sync_balance: bool = True) -> None:
+    def __init__(
+        self,
+        balance_coef: float = 1e-3,
+        balance: str = "importance_load",
+        mir: str = "squared",
+        sync_balance: bool = True,
+    ) -> None:
         super().__init__()
         if mir not in MIR_KINDS:
             raise ConfigError(f"model.loss.mir={mir} is not one of {', '.join(MIR_KINDS)}")

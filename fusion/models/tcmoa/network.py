@@ -89,13 +89,24 @@ class TCMoANetwork(nn.Module):
         self.backbone = backbone
         settings = (adapter, tau, tau_shift, window)
         self.encoder = Stage(backbone.embed_dim, len(backbone.blocks), backbone.num_heads, *settings)
-        self.decoder = Stage(backbone.decoder_embed_dim, len(backbone.decoder_blocks), backbone.decoder_num_heads, *settings)
+        self.decoder = Stage(
+            backbone.decoder_embed_dim, len(backbone.decoder_blocks), backbone.decoder_num_heads, *settings
+        )
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_(name.startswith(adapter.unfreeze))
+        if not adapter.trains_positions:
+            for stage in (self.encoder, self.decoder):
+                stage.positions.requires_grad_(False)
+                for table in stage.positions.parameters():
+                    nn.init.zeros_(table)
         self.size_multiple = window * backbone.patch_size // (2 if upsample else 1)
 
     def forward(
-        self, a: Tensor, b: Tensor, task: TaskWeights | list[TaskWeights], control: PromptControl | list[PromptControl] | None = None
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: TaskWeights | list[TaskWeights],
+        control: PromptControl | list[PromptControl] | None = None,
     ) -> FusionOutput:
         """Fuse RGB pairs in [0, 1].
 

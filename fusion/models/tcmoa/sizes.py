@@ -46,7 +46,9 @@ def _tiled(run: Run, a: Tensor, b: Tensor, side: int = 448) -> FusionOutput:
     """Tiles as one batch; the last row and column lie flush with the border, and later tiles overwrite earlier ones."""
     height, width = a.shape[2:]
     corners = [
-        (min(top, height - side), min(left, width - side)) for top in range(0, height, side) for left in range(0, width, side)
+        (min(top, height - side), min(left, width - side))
+        for top in range(0, height, side)
+        for left in range(0, width, side)
     ]
 
     def cut(x: Tensor) -> Tensor:

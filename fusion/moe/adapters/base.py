@@ -55,9 +55,16 @@ class Adapter:
 
     unfreeze: tuple[str, ...] = ()
     """Name prefixes of backbone parameters that train as well."""
+    trains_positions = True
+    """Whether the relative positions within windows, which a backbone does not bring, are trained."""
 
     def __init__(
-        self, num_experts: int, top_k: int, num_tasks: int, router: Callable[..., nn.Module], expert: Callable[..., nn.Module]
+        self,
+        num_experts: int,
+        top_k: int,
+        num_tasks: int,
+        router: Callable[..., nn.Module],
+        expert: Callable[..., nn.Module],
     ) -> None:
         self.num_experts, self.top_k, self.num_tasks = num_experts, top_k, num_tasks
         self.router, self.expert = router, expert

@@ -7,3 +7,4 @@ class FrozenBackbone(Adapter):
     """The backbone stays frozen but for its final linear layer; the streams are averaged after the encoder."""
 
     unfreeze = ("decoder_pred.",)
+    trains_positions = False

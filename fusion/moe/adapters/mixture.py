@@ -36,7 +36,9 @@ class MixtureSite(nn.Module):
         self.router = recipe.router(dim=inner, num_experts=n, top_k=k, num_tasks=tasks)
         self.experts = recipe.expert(dim=inner, num_experts=n)
         # The released code keeps these in a plain list: never trained, never saved. Registered, they are the paper's S.
-        embedding = torch.zeros(tasks, 2, dim) if recipe.source_embedding == "none" else torch.randn(tasks, 2, dim) * 0.02
+        embedding = (
+            torch.zeros(tasks, 2, dim) if recipe.source_embedding == "none" else torch.randn(tasks, 2, dim) * 0.02
+        )
         self.source_embedding = nn.Parameter(embedding, requires_grad=recipe.source_embedding == "learnable")
         self.fuse = BottleneckConv(dim, recipe.reduction) if recipe.fusion_layer == "conv" else nn.Identity()
         self.alpha = nn.Parameter(torch.tensor(0.5))
