@@ -19,6 +19,7 @@ $(VENV)/.ready: pyproject.toml
 
 # Trains tcmoa_tiny on the sample data for a few minutes, then fuses and scores held-out sample pairs.
 demo: setup
+	rm -rf logs/demo
 	$(BIN)/python -m fusion.train experiment=demo run_dir=logs/demo/train
 	$(BIN)/python -m fusion.evaluate experiment=demo ckpt_path=logs/demo/train/checkpoints/last.ckpt run_dir=logs/demo/result
 
