@@ -49,7 +49,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     }
     report |= {key: options[key] for key in ("task", "precision", "compile", "load_weights")}
     report |= {"device": str(device), "processor": describe_device(device)}
-    report |= {"threads": torch.get_num_threads(), "machine": runs._environment()}
+    report |= {"threads": torch.get_num_threads(), "machine": runs.environment()}
     model: FusionModel | None = build_model(config, None, device) if options["timing"] else None
     groups, flops = statistics(config, model, size, options)
     report["parameters"] = {

