@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# Trains tcmoa_tiny on the sample data for a few minutes, then fuses and scores held-out sample pairs.
+# Goes on training tcmoa_tiny on the sample data for up to three minutes, then fuses and scores held-out sample pairs.
 demo: setup
 	rm -rf logs/demo
 	$(BIN)/python -m fusion.train experiment=demo run_dir=logs/demo/train
