@@ -3,60 +3,100 @@
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.datamodule import TRAIN_SCALE, FusionDataModule
 from fusion.data.dataset import PairDataset, Sample, SampleKey
+from fusion.data.depth import DepthFolder, DepthModel, DepthPlane, ImaginedDepth
+from fusion.data.export import DepthMaps, export
 from fusion.data.image import Picture, read_image, read_pair, write_image
 from fusion.data.joint import JointDataset
+from fusion.data.labelled import BoxDataset, LabelledDataset, MaskDataset, SaliencyDataset
 from fusion.data.loader import FusionDataLoader, collate, to_float
+from fusion.data.pair_synthesis import ExposureSynthesis, FocusSynthesis
 from fusion.data.pairs import Pair, pair_folders, pair_scenes
 from fusion.data.sampler import AlternatingBatchSampler, EvalBatchSampler
 from fusion.data.samples import SampleData
 from fusion.data.sets import (
+    FLIR,
+    FMB,
     LLVIP,
+    M3FD,
     MEFB,
     MFIF,
     MFIFB,
     MFIWHU,
+    MSRS,
+    RGBNIR,
     SCIE,
     TNO,
     VIFB,
+    VT5000,
+    FocusQuadruples,
     Folders,
+    HarvardMedical,
+    Images,
+    PanSharpening,
     RealMFF,
     RoadScene,
     SceneDataset,
+    SyntheticPairs,
+    WithAuxiliary,
 )
 from fusion.data.sice import SICEPairs
 from fusion.data.transforms import PairTransform, eval_transform, train_transform
 
 __all__ = [
+    "FLIR",
+    "FMB",
     "LLVIP",
+    "M3FD",
     "MEFB",
     "MFIF",
     "MFIFB",
     "MFIWHU",
+    "MSRS",
+    "RGBNIR",
     "SCIE",
     "TASKS",
     "TNO",
     "TRAIN_SCALE",
     "VIFB",
+    "VT5000",
     "AlternatingBatchSampler",
+    "BoxDataset",
+    "DepthFolder",
+    "DepthMaps",
+    "DepthModel",
+    "DepthPlane",
     "EvalBatchSampler",
+    "ExposureSynthesis",
+    "FocusQuadruples",
+    "FocusSynthesis",
     "Folders",
     "FusionBatch",
     "FusionDataLoader",
     "FusionDataModule",
+    "HarvardMedical",
+    "Images",
+    "ImaginedDepth",
     "JointDataset",
+    "LabelledDataset",
+    "MaskDataset",
     "Pair",
     "PairDataset",
     "PairTransform",
+    "PanSharpening",
     "Picture",
     "RealMFF",
     "RoadScene",
     "SICEPairs",
+    "SaliencyDataset",
     "Sample",
     "SampleData",
     "SampleKey",
     "SceneDataset",
+    "SyntheticPairs",
+    "WithAuxiliary",
     "collate",
     "eval_transform",
+    "export",
     "pair_folders",
     "pair_scenes",
     "read_image",

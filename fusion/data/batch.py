@@ -6,6 +6,8 @@ from torch import Tensor
 
 TASKS = ("vif", "mef", "mff")
 """Visible-infrared, multi-exposure and multi-focus fusion, in the order that router banks index them."""
+UNSEEN_TASKS = ("medical", "nir", "pansharpening")
+"""Tasks that nothing here is trained on and that users' folders may hold; the model says which it knows."""
 
 
 class FusionBatch(TypedDict):
@@ -21,7 +23,10 @@ class FusionBatch(TypedDict):
     a_is_gray: list[bool]  # whether the file had one channel: writers give grey pairs back as grey
     b_is_gray: list[bool]
     reference: NotRequired[Tensor]  # (B, 3, H, W) ground-truth fusion
-    mask: NotRequired[Tensor]  # (B, H, W) int64 labels
-    boxes: NotRequired[list[Tensor]]  # per image (n, 4) xyxy in pixels
-    labels: NotRequired[list[Tensor]]  # per image (n,) int64
+    mask: NotRequired[Tensor]  # (B, H, W) int64 class of every pixel, 255 where it does not count
+    boxes: NotRequired[list[Tensor]]  # per image (n, 4) float32 xyxy in pixels
+    labels: NotRequired[list[Tensor]]  # per image (n,) int64 class of every box, counted from 0
     instruction: NotRequired[list[str]]
+    auxiliary_a: NotRequired[Tensor]  # (B, 3, H, W) second pair of the same scene, of another task (GIFNet)
+    auxiliary_b: NotRequired[Tensor]  # (B, 3, H, W)
+    auxiliary_task: NotRequired[str]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,9 @@ from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
 from fusion.data.joint import JointDataset
 from fusion.data.loader import FusionDataLoader, collate, to_float
+from fusion.data.sample import Transform
 from fusion.data.sampler import AlternatingBatchSampler, EvalBatchSampler
+from fusion.data.selection_record import write_selections
 from fusion.data.transforms import eval_transform, train_transform
 from fusion.errors import ConfigError
 
@@ -42,16 +45,19 @@ class FusionDataModule(LightningDataModule):
         val: data sets to validate on.
         test: data sets for testing and prediction.
         batch_size: training pairs per batch (which has one task) and process.
-        crop_size: side, or height and width, of training crops in pixels.
+        crop_size: side, or height and width, of training crops in pixels. None: whole images, all of one size (see
+            `resize` of `PairDataset`).
         scale: range of the cropped share of the area by task; tasks not named take `TRAIN_SCALE`.
         ratio: range of the aspect ratio of crops.
         hflip: probability of a horizontal flip.
         vflip: probability of a vertical flip.
         rot90: rotate training crops by random quarter turns.
         zoom: range of source pixels per crop pixel, in place of `scale` and `ratio`; see `fusion.data.zoom`.
-        tasks: order of the tasks within a round. None: those that `train` has, in the order vif, mef, mff, others.
+        tasks: order of the tasks (or groups, see `PairDataset`) within a round. None: those that `train` has, in the
+            order vif, mef, mff, others.
         epoch_by: task whose data make up an epoch, "longest" or "shortest"; see `AlternatingBatchSampler`.
         rounds_per_epoch: fixed number of rounds (one batch of every task) per epoch instead.
+        same_scenes: the batches of a round show the same crops of the same scenes, task after task (GIFNet).
         eval_batch_size: pairs per batch in evaluation; above 1 the images of a batch must have one size.
         val_crop: centre crop of at most this size in validation only.
         eval_resize: height and width, or shorter side, to resize to in evaluation. None: full size.
@@ -77,7 +83,7 @@ class FusionDataModule(LightningDataModule):
         test: Parts = None,
         *,
         batch_size: int = 3,
-        crop_size: int | Sequence[int] = 448,
+        crop_size: int | Sequence[int] | None = 448,
         scale: Mapping[str, Sequence[float]] | None = None,
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         hflip: float = 0.5,
@@ -87,6 +93,7 @@ class FusionDataModule(LightningDataModule):
         tasks: Sequence[str] | None = None,
         epoch_by: str = "vif",
         rounds_per_epoch: int | None = None,
+        same_scenes: bool | None = None,
         eval_batch_size: int = 1,
         val_crop: int | Sequence[int] | None = None,
         eval_resize: int | Sequence[int] | None = None,
@@ -103,6 +110,7 @@ class FusionDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.tasks = _order(self.parts["train"].values(), tasks)
         self.epoch_by, self.rounds_per_epoch = epoch_by, rounds_per_epoch
+        self.same_scenes = bool(same_scenes)
         self.seed = seed
         self.prepare = prepare
         areas: dict[str, Sequence[float]] = {**TRAIN_SCALE, **(scale or {})}
@@ -154,6 +162,7 @@ class FusionDataModule(LightningDataModule):
         for part in needed[stage]:
             if part not in self._joint:
                 self._joint[part] = self._join(part)
+                self._record(part)
         required = needed[stage][0]
         if stage is not None and not len(self._joint[required]):
             raise ConfigError(f"data.{required}: no data set for stage '{stage}'; choose data that has some.")
@@ -203,6 +212,10 @@ class FusionDataModule(LightningDataModule):
         """Training batches per epoch and process; valid after `setup("fit")`."""
         return len(self._batch_sampler())
 
+    def train_transform(self, dataset: PairDataset) -> Transform | None:
+        """What training does to the samples of one of its data sets."""
+        return dataset.transform or self._train_transforms.get(dataset.group)
+
     def describe(self) -> list[dict[str, Any]]:
         """One row per data set: `part`, `set`, `task`, `split`, `pairs`, `root`."""
         return [
@@ -227,7 +240,15 @@ class FusionDataModule(LightningDataModule):
         if part == "train":
             return JointDataset(datasets, self.tasks, self._train_transforms)
         transform = self._eval_transforms[part]
-        return JointDataset(datasets, None, {dataset.task: transform for dataset in datasets})
+        return JointDataset(datasets, None, {dataset.group: transform for dataset in datasets})
+
+    def _record(self, part: str) -> None:
+        """Keep random choices in the run folder; without one (a bare Trainer works where it is) nothing is written."""
+        if self.trainer is None or not self.trainer.is_global_zero or getattr(self.trainer, "fast_dev_run", False):
+            return
+        folder = Path(self.trainer.default_root_dir)
+        if folder.resolve() != Path.cwd():
+            write_selections(self.parts[part], folder / "data", part)
 
     def _opened(self, part: str) -> JointDataset:
         if part not in self._joint:
@@ -244,6 +265,7 @@ class FusionDataModule(LightningDataModule):
             world_size=world_size,
             epoch_by=self.epoch_by,
             rounds_per_epoch=self.rounds_per_epoch,
+            same_scenes=self.same_scenes,
             repeat_epoch=self.trainer is not None and getattr(self.trainer, "overfit_batches", 0) > 0,
         )
 
@@ -279,7 +301,7 @@ def _given(part: Parts) -> dict[str, PairDataset]:
 
 def _order(datasets: Iterable[PairDataset], tasks: Sequence[str] | None) -> list[str]:
     """The tasks in their order, checked against what there is."""
-    present = list(dict.fromkeys(dataset.task for dataset in datasets))
+    present = list(dict.fromkeys(dataset.group for dataset in datasets))
     if tasks is None:
         return [task for task in TASKS if task in present] + [task for task in present if task not in TASKS]
     if present and (missing := [task for task in tasks if task not in present]):

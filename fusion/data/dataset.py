@@ -2,31 +2,23 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch.utils.data import Dataset
 
+from fusion.data.cache import DiskCache
 from fusion.data.image import Picture, read_image, read_pair, resize
 from fusion.data.pairs import Pair
+from fusion.data.sample import Sample, SampleKey, Transform
 from fusion.data.selection import Names, select
+from fusion.data.transforms import eval_transform
 from fusion.errors import ConfigError, DataError
 
-Sample = dict[str, Any]
-"""`a`, `b` and perhaps `reference` `(3, H, W)` uint8 RGB; `task`, `name`, `dataset`; `a_is_gray`, `b_is_gray`."""
-
-Transform = Callable[[Sample, int], Sample]
-"""Takes a sample and a seed; all its randomness comes from the seed."""
-
-
-class SampleKey(NamedTuple):
-    """Which pair, and the seed of everything random that is done to it."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a key
-    seed: int
+__all__ = ["PairDataset", "Sample", "SampleKey", "Transform"]
 
 
 class PairDataset(Dataset[Sample], ABC):
@@ -44,11 +36,16 @@ class PairDataset(Dataset[Sample], ABC):
         shuffle_seed: seed of that choice.
         allow_unpaired: use the matching pairs and warn where names are left over, instead of refusing.
         match_size: "a" or "b" resizes the other image where the sizes of a pair differ, None refuses.
-        cache: "ram" keeps decoded uint8 images in memory (see `preload`), "none" decodes each time.
+        resize: height and width, or shorter side, that everything is resized to when it is read (and so cached).
+        cache: "ram" keeps decoded uint8 images in memory (see `preload`), "disk" in files that are mapped into memory,
+            "none" decodes each time.
+        cache_dir: folder of those files; None: `.cache` beside `root`.
+        group: name under which training alternates between sets, in place of their task.
+        instruction: text that goes with every pair, for models that take one.
         transform: applied to each sample with the seed of its key.
 
     Raises:
-        ConfigError: an unknown split or cache.
+        ConfigError: an unknown split, cache or size.
         DataError: on first use, if the folder, a pair or an image is not as expected.
     """
 
@@ -59,6 +56,10 @@ class PairDataset(Dataset[Sample], ABC):
     page: ClassVar[str] = ""
     """Where to get it, in words."""
     splits: ClassVar[tuple[str, ...]] = ("all",)
+    counts: ClassVar[tuple[int, ...]] = ()
+    """Pairs of each split as published; empty where papers differ."""
+    is_random: ClassVar[bool] = False
+    """Whether `draw` depends on the seed even without a transform."""
 
     def __init__(
         self,
@@ -72,13 +73,17 @@ class PairDataset(Dataset[Sample], ABC):
         shuffle_seed: int | None = None,
         allow_unpaired: bool = False,
         match_size: Literal["a", "b"] | None = None,
-        cache: Literal["none", "ram"] = "none",
+        resize: int | Sequence[int] | None = None,
+        cache: Literal["none", "ram", "disk"] = "none",
+        cache_dir: str | Path | None = None,
+        group: str | None = None,
+        instruction: str | None = None,
         transform: Transform | None = None,
     ) -> None:
         if split is not None and split not in self.splits:
             raise ConfigError(f"{self.name}: unknown split '{split}', expected one of: {', '.join(self.splits)}.")
-        if cache not in ("none", "ram"):
-            raise ConfigError(f"{self.name}: unknown cache '{cache}', expected none or ram.")
+        if cache not in ("none", "ram", "disk"):
+            raise ConfigError(f"{self.name}: unknown cache '{cache}', expected none, ram or disk.")
         if match_size not in (None, "a", "b"):
             raise ConfigError(f"{self.name}: unknown match_size '{match_size}', expected a, b or null.")
         self.root = Path(root)
@@ -87,7 +92,11 @@ class PairDataset(Dataset[Sample], ABC):
         self.skip, self.limit, self.shuffle_seed = skip, limit, shuffle_seed
         self.allow_unpaired = allow_unpaired
         self.match_size = match_size
+        self.resize, self._resize = resize, eval_transform(resize)
         self.cache = cache
+        self.cache_dir = self.root.parent / ".cache" if cache_dir is None else Path(cache_dir)
+        self._group = group
+        self.instruction = instruction
         self.transform = transform
         self._decoded: dict[int, Sample] = {}
 
@@ -95,6 +104,16 @@ class PairDataset(Dataset[Sample], ABC):
     def name(self) -> str:
         """Name of the data set in tables, logs and batches."""
         return type(self).__name__
+
+    @property
+    def group(self) -> str:
+        """What training alternates between: the given group, else the task."""
+        return self._group or self.task
+
+    @property
+    def published_count(self) -> int | None:
+        """Pairs that the split has as published, None where that is not one number."""
+        return dict(zip(self.splits, self.counts, strict=False)).get(self.split)
 
     @abstractmethod
     def find_pairs(self) -> list[Pair]:
@@ -107,7 +126,7 @@ class PairDataset(Dataset[Sample], ABC):
             found = self.find_pairs()
         except DataError as error:
             raise DataError(f"{self.name}: {error}{self._where_to_get()}") from None
-        return select(
+        selected = select(
             found,
             include=self.include,
             exclude=self.exclude,
@@ -116,6 +135,14 @@ class PairDataset(Dataset[Sample], ABC):
             shuffle_seed=self.shuffle_seed,
             where=f"{self.name} ({self.root})",
         )
+        try:
+            return self.with_labels(selected)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+
+    def with_labels(self, pairs: list[Pair]) -> list[Pair]:
+        """The selected pairs with the files of their labels; data sets that have labels say how."""
+        return pairs
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -126,17 +153,25 @@ class PairDataset(Dataset[Sample], ABC):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} pairs, index {index} is out of range.")
         index %= len(self)
+        if self.transform is None and not self.is_random:
+            return self.draw(index, 0)
+        return self.draw(index, key.seed if isinstance(key, SampleKey) else int(torch.randint(2**62, ())))
+
+    def draw(self, index: int, seed: int, transform: Transform | None = None) -> Sample:
+        """Sample of an index; the seed decides everything random. A transform of the data set's own goes first.
+
+        Data sets that make their images from others override this, to do so after cropping.
+        """
         sample = self.load(index)
-        if self.transform is None:
-            return sample
-        seed = key.seed if isinstance(key, SampleKey) else int(torch.randint(2**62, ()))
-        return self.transform(sample, seed)
+        transform = self.transform or transform
+        return sample if transform is None else transform(sample, seed)
 
     def load(self, index: int) -> Sample:
         """Sample without any transform, from memory if it is cached; the dictionary is the caller's own."""
         if index in self._decoded:
             return dict(self._decoded[index])
-        sample = self._read(self.pairs[index])
+        pair = self.pairs[index]
+        sample = self._from_disk(pair) if self.cache == "disk" else self._decode(pair)
         if self.cache == "ram":
             self._decoded[index] = sample
         return dict(sample)
@@ -147,16 +182,41 @@ class PairDataset(Dataset[Sample], ABC):
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(self.load, range(len(self))))
 
+    def read_labels(self, pair: Pair, size: tuple[int, int]) -> Sample:
+        """`mask`, or `boxes` and `labels`, of a pair whose images have this height and width; nothing by default."""
+        return {}
+
+    def cache_key(self) -> str:
+        """Everything but the files that decides what `load` gives."""
+        return f"{self.name} {self.match_size} {self.resize}"
+
+    def _from_disk(self, pair: Pair) -> Sample:
+        disk = DiskCache(self.cache_dir, self.cache_key())
+        tensors = disk.get(pair)
+        if tensors is None:
+            sample = self._decode(pair)
+            disk.put(pair, sample)
+            return sample
+        gray = {f"{key}_is_gray": tensors[key].stride(0) == 0 for key in ("a", "b")}
+        return {**self._described(pair), **gray, **tensors}
+
+    def _decode(self, pair: Pair) -> Sample:
+        sample = self._read(pair)
+        return sample if self._resize is None else self._resize(sample)
+
+    def _described(self, pair: Pair) -> Sample:
+        text = {} if self.instruction is None else {"instruction": self.instruction}
+        return {"task": self.task, "name": pair.name, "dataset": self.name, **text}
+
     def _read(self, pair: Pair) -> Sample:
         a, b = read_pair(pair.a, pair.b, self.match_size)
         sample: Sample = {
             "a": a.pixels,
             "b": b.pixels,
-            "task": self.task,
-            "name": pair.name,
-            "dataset": self.name,
+            **self._described(pair),
             "a_is_gray": a.is_gray,
             "b_is_gray": b.is_gray,
+            **self.read_labels(pair, (a.pixels.shape[-2], a.pixels.shape[-1])),
         }
         if pair.reference is not None:
             sample["reference"] = self._read_reference(pair, a)

@@ -6,16 +6,17 @@ from itertools import accumulate
 
 from torch.utils.data import Dataset
 
-from fusion.data.dataset import PairDataset, Sample, SampleKey, Transform
+from fusion.data.dataset import PairDataset
+from fusion.data.sample import Sample, SampleKey, Transform
 
 
 class JointDataset(Dataset[Sample]):
-    """Data sets one after the other, those of one task side by side.
+    """Data sets one after the other, those of one group side by side; the group is the task unless a set names its own.
 
     Args:
         datasets: the parts.
-        tasks: order of the tasks; parts of other tasks are left out. None: order of first appearance.
-        transforms: by task, for parts that bring no transform of their own.
+        tasks: order of the groups; parts of other groups are left out. None: order of first appearance.
+        transforms: by group, for parts that bring no transform of their own.
     """
 
     def __init__(
@@ -24,19 +25,19 @@ class JointDataset(Dataset[Sample]):
         tasks: Sequence[str] | None = None,
         transforms: Mapping[str, Transform | None] | None = None,
     ) -> None:
-        order = list(dict.fromkeys(dataset.task for dataset in datasets)) if tasks is None else list(tasks)
-        self.datasets = [dataset for task in order for dataset in datasets if dataset.task == task]
+        order = list(dict.fromkeys(dataset.group for dataset in datasets)) if tasks is None else list(tasks)
+        self.datasets = [dataset for task in order for dataset in datasets if dataset.group == task]
         self.transforms = dict(transforms or {})
         self._ends = list(accumulate(len(dataset) for dataset in self.datasets))
         self.spans: dict[str, range] = {}
         for dataset, end in zip(self.datasets, self._ends, strict=True):
             start = end - len(dataset)
-            self.spans[dataset.task] = range(self.spans.get(dataset.task, range(start, end)).start, end)
+            self.spans[dataset.group] = range(self.spans.get(dataset.group, range(start, end)).start, end)
 
     @property
     def tasks(self) -> list[str]:
-        """Task of every index."""
-        return [dataset.task for dataset in self.datasets for _ in range(len(dataset))]
+        """Group of every index."""
+        return [dataset.group for dataset in self.datasets for _ in range(len(dataset))]
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -47,6 +48,4 @@ class JointDataset(Dataset[Sample]):
         part = bisect_right(self._ends, index)
         dataset = self.datasets[part]
         local = index - (self._ends[part] - len(dataset))
-        sample = dataset.load(local)
-        transform = dataset.transform or self.transforms.get(dataset.task)
-        return sample if transform is None else transform(sample, seed)
+        return dataset.draw(local, seed, self.transforms.get(dataset.group))

@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fusion.data.batch import FusionBatch
-from fusion.data.dataset import Sample
 from fusion.data.joint import JointDataset
+from fusion.data.sample import Sample
 from fusion.data.sampler import AlternatingBatchSampler
 from fusion.errors import ConfigError, DataError
 
-_STACKED = ("a", "b", "reference", "mask")
+_IMAGES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
+_STACKED = (*_IMAGES, "mask")
+_SHARED = ("task", "auxiliary_task")  # one value per batch
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:
@@ -30,23 +32,35 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         raise DataError(
             f"A batch needs images of one size ({names}); use eval_batch_size=1, or set val_crop or resize."
         )
-    batch: dict[str, Any] = {"task": samples[0]["task"]}
+    batch: dict[str, Any] = {}
     for key in samples[0]:
-        if key == "task" or not all(key in sample for sample in samples):
+        if not all(key in sample for sample in samples):
             continue
         values = [sample[key] for sample in samples]
-        batch[key] = torch.stack(values) if key in _STACKED else values
+        if key in _SHARED:
+            batch[key] = values[0]
+        else:
+            batch[key] = _stack(values) if key in _STACKED else values
     return batch
 
 
+def _stack(values: list[Tensor]) -> Tensor:
+    """Stack pictures in the order their values have in memory: sorting them by channel is for the device."""
+    if all(value.ndim == 3 and value.shape[0] == 3 and value.stride()[::2] == (1, 3) for value in values):
+        return torch.stack([value.permute(1, 2, 0) for value in values]).permute(0, 3, 1, 2)
+    return torch.stack(values)
+
+
 def to_float(batch: Mapping[str, Any]) -> FusionBatch:
-    """The batch with its images as float32 in [0, 1]; images that are float already stay as they are."""
-    floats = {
-        key: value.to(torch.float32) / 255.0
+    """The batch with its images as float32 in [0, 1] and its masks as int64; what is so already stays as it is."""
+    changed = {
+        key: value.to(torch.float32, memory_format=torch.contiguous_format) / 255.0
         for key, value in batch.items()
-        if key in ("a", "b", "reference") and isinstance(value, Tensor) and value.dtype == torch.uint8
+        if key in _IMAGES and isinstance(value, Tensor) and value.dtype == torch.uint8
     }
-    return cast(FusionBatch, {**batch, **floats})
+    if isinstance(mask := batch.get("mask"), Tensor):
+        changed["mask"] = mask.long()
+    return cast(FusionBatch, {**batch, **changed})
 
 
 class FusionDataLoader(DataLoader[Sample]):

@@ -13,12 +13,13 @@ from fusion.errors import DataError
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one scene: source `a`, source `b` and, where the data set has it, the ground-truth fusion."""
+    """The files of one scene: source `a`, source `b` and, where the data set has them, ground-truth fusion and labels."""
 
     name: str
     a: Path
     b: Path
     reference: Path | None = None
+    label: Path | None = None
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -35,6 +36,31 @@ def by_stem(stem: str) -> str:
 def by_prefix(stem: str) -> str:
     """Pairs equal text before the first underscore: `7_A.png` with `7_B.png`."""
     return stem.split("_", 1)[0]
+
+
+def by_number(stem: str) -> str:
+    """Pairs the last number in the names, leading zeros aside: `vis_007.png` with `ir-7.png`.
+
+    Raises:
+        DataError: there is no number in a name.
+    """
+    numbers = re.findall(r"\d+", stem)
+    if not numbers:
+        raise DataError(f"{stem}: no number in this file name to pair it by; pair by stem or prefix instead.")
+    return str(int(numbers[-1]))
+
+
+PAIRING = {"stem": by_stem, "prefix": by_prefix, "number": by_number}
+"""What of two names has to agree, by name of the rule."""
+
+
+def find_folder(root: Path, *names: str) -> Path:
+    """The first of `names` that is a folder in `root`, case aside; the first one in `root` if none is.
+
+    Archives of one data set differ in the case of their folders.
+    """
+    folders = {path.name.casefold(): path for path in root.iterdir() if path.is_dir()} if root.is_dir() else {}
+    return next((folders[name.casefold()] for name in names if name.casefold() in folders), root / names[0])
 
 
 def list_images(folder: Path, layout: str = "") -> list[Path]:
@@ -93,6 +119,40 @@ def pair_folders(
     ]
 
 
+def pair_endings(folder: Path, a: str, b: str, *, allow_unpaired: bool = False, layout: str = "") -> list[Pair]:
+    """Pair the images `NAME + a` and `NAME + b` of one folder, `0001_rgb.tiff` with `0001_nir.tiff`.
+
+    Args:
+        folder: where the images are.
+        a: end of the stem of sources `a`, case aside; images with neither end are passed over.
+        b: end of the stem of sources `b`.
+        allow_unpaired: keep the matches and warn instead of refusing when images are left over.
+        layout: expected tree, shown when the folder is missing or empty.
+
+    Raises:
+        DataError: the folder is missing or empty, names are left over, or one name stands for two files.
+    """
+    files = list_images(folder, layout)
+    sides = []
+    for ending in (a, b):
+        chosen = [path for path in files if fold(path.stem).endswith(fold(ending))]
+        sides.append(_index(chosen, lambda stem, ending=ending: stem[: len(stem) - len(ending)]))  # type: ignore[misc]
+    names = [name for name in sides[0] if name in sides[1]]
+    lone = [[path for name, path in side.items() if name not in names] for side in sides]
+    if not names and not any(lone):
+        raise DataError(f"{folder}: no images whose names end in {a} or {b}.{_expected(layout)}")
+    if any(lone):
+        _report_unpaired([(folder, lone[0]), (folder, lone[1])], bool(names), allow_unpaired)
+    return [
+        Pair(
+            unicodedata.normalize("NFC", sides[0][n].stem[: -len(a)] if a else sides[0][n].stem),
+            sides[0][n],
+            sides[1][n],
+        )
+        for n in names
+    ]
+
+
 def pair_scenes(
     root: Path, a: str = "B", b: str = "A", *, allow_unpaired: bool = False, layout: str = ""
 ) -> list[Pair]:
@@ -117,9 +177,9 @@ def pair_scenes(
     for scene in sorted(scenes, key=lambda path: natural_key(path.name)):
         files = [p for p in scene.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         stems = _index(
-            (p for p in files if _fold(p.stem) in {_fold(f"{scene.name}_{a}"), _fold(f"{scene.name}_{b}")}), by_stem
+            (p for p in files if fold(p.stem) in {fold(f"{scene.name}_{a}"), fold(f"{scene.name}_{b}")}), by_stem
         )
-        first, second = stems.get(_fold(f"{scene.name}_{a}")), stems.get(_fold(f"{scene.name}_{b}"))
+        first, second = stems.get(fold(f"{scene.name}_{a}")), stems.get(fold(f"{scene.name}_{b}"))
         if first is None or second is None:
             incomplete.append(scene)
         else:
@@ -133,7 +193,8 @@ def pair_scenes(
     return pairs
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """A name as it is compared: case aside, and accents in one form whatever the file system made of them."""
     return unicodedata.normalize("NFC", text).casefold()
 
 
@@ -141,7 +202,7 @@ def _index(files: Iterable[Path], key: Callable[[str], str]) -> dict[str, Path]:
     """Files by folded name; two files of one name are an error, since either could be meant."""
     index: dict[str, Path] = {}
     for path in files:
-        name = _fold(key(path.stem))
+        name = fold(key(path.stem))
         if name in index:
             raise DataError(f"{path.parent}: {index[name].name} and {path.name} have the same name; keep one of them.")
         index[name] = path

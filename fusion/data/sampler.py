@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from fusion.data.dataset import SampleKey
+from fusion.data.sample import SampleKey
 from fusion.errors import ConfigError
 
 
@@ -43,9 +43,11 @@ class AlternatingBatchSampler(Sampler[list[SampleKey]]):
             the tasks. A task that is not there means "longest".
         rounds_per_epoch: fixed number of rounds instead.
         repeat_epoch: every epoch brings the first batches again, to overfit a few.
+        same_scenes: all tasks draw the same places with the same seeds, so that the batches of a round show the same
+            crops of the same scenes; needs as many pairs of every task.
 
     Raises:
-        ConfigError: no data, or a number below 1.
+        ConfigError: no data, a number below 1, or `same_scenes` with tasks of different length.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class AlternatingBatchSampler(Sampler[list[SampleKey]]):
         epoch_by: str = "vif",
         rounds_per_epoch: int | None = None,
         repeat_epoch: bool = False,
+        same_scenes: bool = False,
     ) -> None:
         if not spans or not all(len(span) for span in spans.values()):
             raise ConfigError("data: every task to train on needs at least one pair.")
@@ -72,6 +75,10 @@ class AlternatingBatchSampler(Sampler[list[SampleKey]]):
         self.rank, self.world_size = rank, world_size
         self.rounds = rounds_per_epoch or self._rounds_by(epoch_by)
         self.repeat_epoch = repeat_epoch
+        self.same_scenes = same_scenes
+        if same_scenes and len({len(span) for span in spans.values()}) > 1:
+            lengths = ", ".join(f"{task} {len(span)}" for task, span in spans.items())
+            raise ConfigError(f"data.same_scenes=true needs as many pairs of every task, but there are {lengths}.")
         self.position = 0
 
     @property
@@ -99,9 +106,10 @@ class AlternatingBatchSampler(Sampler[list[SampleKey]]):
     def key(self, task: str, position: int) -> SampleKey:
         """The sample at a position of a task's stream."""
         span = self.spans[task]
+        stream = "all" if self.same_scenes else task
         number, place = divmod(position, len(span))
-        index = span[_permutation(self.seed, task, number, len(span))[place]]
-        return SampleKey(index, derive_seed(self.seed, "sample", task, position))
+        index = span[_permutation(self.seed, stream, number, len(span))[place]]
+        return SampleKey(index, derive_seed(self.seed, "sample", stream, position))
 
     def _rounds_by(self, epoch_by: str) -> int:
         lengths = {task: len(span) for task, span in self.spans.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fusion.data.pairs import list_images, natural_key
-from fusion.errors import DataError
+from fusion.errors import ConfigError, DataError
 
 _PARTS = {"p1": "Dataset_Part1", "p2": "Dataset_Part2"}
 _LAYOUT = """\
@@ -30,10 +30,18 @@ class SICEPairs:
         source: folder with Dataset_Part1 and Dataset_Part2 as published (one of them is enough).
         root: folder to fill, the root of `SCIE`.
         threads: that read images.
+        over: place of the over-exposed image in the order of brightness; -1 is the brightest, -2 the next.
+        under: place of the under-exposed image; 0 is the darkest. Sequences too short for both places are passed over.
+
+    Raises:
+        ConfigError: both places are one.
     """
 
-    def __init__(self, source: str | Path, root: str | Path, threads: int = 8) -> None:
+    def __init__(self, source: str | Path, root: str | Path, threads: int = 8, over: int = -1, under: int = 0) -> None:
+        if over == under:
+            raise ConfigError(f"over={over} and under={under} are one image; expected two places in a sequence.")
         self.source, self.root = Path(source), Path(root)
+        self.over, self.under = over, under
         self.threads = threads
 
     def prepare(self) -> Path:
@@ -69,7 +77,13 @@ class SICEPairs:
         if len(images) < 2:
             warnings.warn(f"{scene}: one image only, no pair to make of it.", stacklevel=2)
             return
-        for side, image in (("oe", images[-1]), ("ue", images[0])):
+        places = [rank % len(images) for rank in (self.over, self.under) if -len(images) <= rank < len(images)]
+        if len(places) < 2 or places[0] <= places[1]:
+            warnings.warn(
+                f"{scene}: {len(images)} images, too few for over={self.over}, under={self.under}.", stacklevel=2
+            )
+            return
+        for side, image in (("oe", images[places[0]]), ("ue", images[places[1]])):
             _copy(image, self.root / side / f"{name}{image.suffix.lower()}")
 
 

@@ -1,89 +1,126 @@
 """Transforms that treat every image of a pair alike, on uint8 and before anything is converted to float."""
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
+from torchvision import ops, tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from fusion.data.dataset import Sample
-from fusion.data.zoom import RandomZoomCrop
+from fusion.data.sample import Sample
+from fusion.data.zoom import RandomBorderCrop, RandomZoomCrop
 from fusion.errors import ConfigError
 
-_IMAGES = ("a", "b", "reference")
+_IMAGES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
+_MASKS = ("mask", "near")  # classes; the near layer of a scene whose focus is to be made
 _BICUBIC = F.InterpolationMode.BICUBIC
+MIN_BOX_AREA = 0.1
+"""Share of its area that a box keeps at least; what YOLOv5 asks of cut boxes."""
+
+_global_generator = threading.Lock()  # threads that prepare data must not lend it to each other
+
+
+def _unlock() -> None:
+    global _global_generator
+    _global_generator = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_unlock)  # a thread that held it does not exist in a forked worker
 
 
 class PairTransform:
     """Applies one torchvision v2 transform to all images (and mask and boxes) of a sample with one draw of parameters.
 
     All randomness comes from the seed handed in, so a sample does not depend on workers, ranks or the past.
+
+    Args:
+        transform: what is applied.
+        min_box_area: share of its area that a box must keep when it is cut; boxes that keep less go, with their labels.
+
+    Raises:
+        ConfigError: the share is not in [0, 1].
     """
 
-    def __init__(self, transform: v2.Transform) -> None:
+    def __init__(self, transform: v2.Transform, min_box_area: float = MIN_BOX_AREA) -> None:
+        if not 0 <= min_box_area <= 1:
+            raise ConfigError(f"min_box_area={min_box_area}: expected a share between 0 and 1.")
         self.transform = transform
-        self._clamp, self._sanitize = v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()
+        self.min_box_area = min_box_area
 
     def __call__(self, sample: Sample, seed: int = 0) -> Sample:
         """A new sample; its input stays as it was."""
         height_width = tuple(sample["a"].shape[-2:])
         wrapped: dict[str, Any] = {key: tv_tensors.Image(sample[key]) for key in _IMAGES if key in sample}
-        if "mask" in sample:
-            wrapped["mask"] = tv_tensors.Mask(sample["mask"])
-        if "boxes" in sample:
-            wrapped["boxes"] = tv_tensors.BoundingBoxes(sample["boxes"], format="XYXY", canvas_size=height_width)
-            wrapped["labels"] = sample["labels"]
+        wrapped |= {key: tv_tensors.Mask(sample[key]) for key in _MASKS if key in sample}
+        if "boxes" in sample:  # not clamped on the way, so that afterwards it shows how much of each is left
+            wrapped["boxes"] = tv_tensors.BoundingBoxes(
+                sample["boxes"], format="XYXY", canvas_size=height_width, clamping_mode=None
+            )
         # torchvision draws from the global generator: lend it our seed. Not torch.manual_seed, which would also reset
         # the generators of the accelerators, on which the models draw.
-        with torch.random.fork_rng(devices=[]):
+        with _global_generator, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             changed = self.transform(wrapped)
-        if "boxes" in changed:
-            changed = self._sanitize(self._clamp(changed))
-        return {**sample, **{key: _plain(value) for key, value in changed.items()}}
+        result = {**sample, **{key: _plain(value) for key, value in changed.items()}}
+        if "boxes" in sample:
+            result["boxes"], kept = self._clip(result["boxes"], tuple(result["a"].shape[-2:]))
+            result["labels"] = sample["labels"][kept]
+        return result
+
+    def _clip(self, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Boxes `(n, 4)` clipped to the image, those with enough left; and which of the given ones these are."""
+        clipped = ops.clip_boxes_to_image(boxes, size)
+        area, left = ops.box_area(boxes), ops.box_area(clipped)
+        kept = ((left >= self.min_box_area * area) & (left >= 1)).nonzero()[:, 0]
+        return clipped[kept], kept
 
     def __repr__(self) -> str:
         return f"PairTransform({self.transform})"
 
 
 def train_transform(
-    crop_size: int | Sequence[int] = 448,
+    crop_size: int | Sequence[int] | None = 448,
     scale: Sequence[float] = (0.2, 1.0),
     ratio: Sequence[float] = (3 / 4, 4 / 3),
     hflip: float = 0.5,
     vflip: float = 0.0,
     rot90: bool = False,
     zoom: Sequence[float] | None = None,
+    resize: int | Sequence[int] | None = None,
+    border: float | None = None,
+    min_box_area: float = MIN_BOX_AREA,
 ) -> PairTransform:
     """Random resized crop and flips, as the TC-MoA recipe augments (official data loaders).
 
     Args:
-        crop_size: side, or height and width, of the result in pixels; smaller images are enlarged.
+        crop_size: side, or height and width, of the result in pixels; smaller images are enlarged. None: no crop, only
+            `resize` and the turns.
         scale: range of the cropped share of the area.
         ratio: range of the cropped aspect ratio (width / height).
         hflip: probability of a horizontal flip.
         vflip: probability of a vertical flip.
         rot90: rotate by a random multiple of 90 degrees; needs a square crop.
         zoom: crop by source pixels per crop pixel, see `RandomZoomCrop`, in place of `scale` and `ratio`.
+        resize: height and width, or shorter side, that the whole image is resized to first.
+        border: crop by cutting up to this share off every side, see `RandomBorderCrop`, in place of `scale` and `ratio`.
+        min_box_area: share of its area that a box must keep, see `PairTransform`.
 
     Raises:
         ConfigError: a value out of range.
     """
-    size = _size(crop_size)
-    if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
-        raise ConfigError(f"scale={list(scale)}: expected [low, high] with 0 < low <= high <= 1.")
-    if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
-        raise ConfigError(f"ratio={list(ratio)}: expected [low, high] with 0 < low <= high.")
-    if rot90 and size[0] != size[1]:
-        raise ConfigError(f"rot90=true needs a square crop, but crop_size is {size[0]}x{size[1]}.")
-    steps: list[v2.Transform] = [
-        v2.RandomResizedCrop(size, tuple(scale), tuple(ratio), interpolation=_BICUBIC, antialias=True)
-        if zoom is None
-        else RandomZoomCrop(size, zoom)
-    ]
+    steps: list[v2.Transform] = []
+    if resize is not None:
+        sides = _sides(resize)
+        steps.append(v2.Resize(sides, interpolation=_BICUBIC, antialias=True))
+    if crop_size is None and rot90 and (resize is None or len(sides) != 2 or sides[0] != sides[1]):
+        raise ConfigError("rot90=true without crop_size needs a square resize, [side, side].")
+    if crop_size is not None:
+        steps.append(_crop(_size(crop_size), scale, ratio, rot90, zoom, border))
     for key, probability, flip in (("hflip", hflip, v2.RandomHorizontalFlip), ("vflip", vflip, v2.RandomVerticalFlip)):
         if not 0 <= probability <= 1:
             raise ConfigError(f"{key}={probability}: expected a probability between 0 and 1.")
@@ -91,7 +128,30 @@ def train_transform(
             steps.append(flip(probability))
     if rot90:
         steps.append(RandomQuarterTurn())
-    return PairTransform(v2.Compose(steps))
+    return PairTransform(v2.Compose(steps) if steps else v2.Identity(), min_box_area)
+
+
+def _crop(
+    size: tuple[int, int],
+    scale: Sequence[float],
+    ratio: Sequence[float],
+    rot90: bool,
+    zoom: Sequence[float] | None,
+    border: float | None,
+) -> v2.Transform:
+    if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+        raise ConfigError(f"scale={list(scale)}: expected [low, high] with 0 < low <= high <= 1.")
+    if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
+        raise ConfigError(f"ratio={list(ratio)}: expected [low, high] with 0 < low <= high.")
+    if rot90 and size[0] != size[1]:
+        raise ConfigError(f"rot90=true needs a square crop, but crop_size is {size[0]}x{size[1]}.")
+    if zoom is not None and border is not None:
+        raise ConfigError(f"zoom={list(zoom)} and border={border}: give one of them.")
+    if zoom is not None:
+        return RandomZoomCrop(size, zoom)
+    if border is not None:
+        return RandomBorderCrop(size, border)
+    return v2.RandomResizedCrop(size, tuple(scale), tuple(ratio), interpolation=_BICUBIC, antialias=True)
 
 
 def eval_transform(
@@ -108,8 +168,7 @@ def eval_transform(
     """
     steps: list[v2.Transform] = []
     if resize is not None:
-        sides = [resize] if isinstance(resize, int) else list(resize)
-        steps.append(v2.Resize(sides, interpolation=_BICUBIC, antialias=True))
+        steps.append(v2.Resize(_sides(resize), interpolation=_BICUBIC, antialias=True))
     if center_crop is not None:
         steps.append(CenterCropAtMost(_size(center_crop)))
     if multiple is not None:
@@ -163,6 +222,13 @@ class CropToMultiple(CenterCropAtMost):
 def _height_width(flat_inputs: list[Any]) -> tuple[int, int]:
     height, width = next(i for i in flat_inputs if isinstance(i, tv_tensors.Image)).shape[-2:]
     return height, width
+
+
+def _sides(size: int | Sequence[int]) -> list[int]:
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ConfigError(f"resize={size}: expected a positive number of pixels, or [height, width].")
+    return sides
 
 
 def _size(size: int | Sequence[int]) -> tuple[int, int]:

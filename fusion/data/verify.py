@@ -8,10 +8,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
 
-from fusion.data.dataset import PairDataset, Sample
+from fusion.data.dataset import PairDataset
 from fusion.data.image import resize, write_image
+from fusion.data.labels import IGNORE
+from fusion.data.sample import Sample
 from fusion.errors import DataError
+
+_PALETTE = [
+    (230, 60, 60), (60, 200, 80), (60, 120, 240), (240, 200, 40), (200, 70, 220), (60, 210, 220), (250, 140, 40), (160, 220, 120),
+]  # fmt: skip
 
 
 @dataclass
@@ -24,6 +31,8 @@ class Report:
         sizes: number of pairs by (height, width).
         gray: pairs whose `a`, whose `b` file has one channel.
         references: pairs with ground truth.
+        boxes: number of boxes.
+        masks: pairs with a map of classes.
         problems: one line per pair that cannot be used.
         doubts: one line per thing that may be meant so, or not.
     """
@@ -33,8 +42,15 @@ class Report:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     gray: list[int] = field(default_factory=lambda: [0, 0])
     references: int = 0
+    boxes: int = 0
+    masks: int = 0
     problems: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+
+    def labels(self) -> str:
+        """What labels there are."""
+        found = [f"{self.boxes} boxes"] if self.boxes else []
+        return ", ".join([*found, *([f"{self.masks} maps"] if self.masks else [])]) or "-"
 
     def size_range(self) -> str:
         """Smallest and largest size by area, width x height."""
@@ -50,6 +66,8 @@ class _Facts:
     size: tuple[int, int]
     gray: tuple[bool, bool]
     reference: bool
+    boxes: int
+    mask: bool
     same: bool
     brighter: float
 
@@ -71,10 +89,14 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
             report.gray[0] += facts.gray[0]
             report.gray[1] += facts.gray[1]
             report.references += facts.reference
+            report.boxes += facts.boxes
+            report.masks += facts.mask
             if facts.same:
                 same.append(pair.name)
             if dataset.task == "mef" and facts.brighter < 0:
                 dark.append(pair.name)
+    if doubt := count_doubt(dataset):
+        report.doubts.append(doubt)
     if same:
         report.doubts.append(f"{dataset.name}: {len(same)} pairs of two equal images: {_some(same)}")
     if dark:
@@ -84,8 +106,19 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
     return report
 
 
+def count_doubt(dataset: PairDataset) -> str | None:
+    """One line if an unselected split has another number of pairs than was published."""
+    published = dataset.published_count
+    chosen = dataset.include is not None or dataset.exclude is not None or dataset.skip or dataset.limit is not None
+    if published is None or chosen or published == len(dataset):
+        return None
+    return f"{dataset.name} ({dataset.split}): {len(dataset)} pairs, {published} as published"
+
+
 def contact_sheet(datasets: Iterable[PairDataset], path: str | Path, pairs: int = 6, height: int = 160) -> Path:
-    """Write one picture with some evenly spread pairs of every data set: a row per set, `a` above `b`.
+    """Write one picture with some evenly spread pairs of every data set: a row per set, `a` above `b`, labels drawn in.
+
+    Boxes are drawn on both images, maps of classes laid over `a`; the reference, where there is one, stands below.
 
     Raises:
         DataError: an image cannot be read, or the picture cannot be written.
@@ -94,7 +127,10 @@ def contact_sheet(datasets: Iterable[PairDataset], path: str | Path, pairs: int 
     for dataset in datasets:
         count = min(pairs, len(dataset))
         samples = [dataset.load(i * len(dataset) // count) for i in range(count)]
-        rows.append(torch.cat([_column(sample, height) for sample in samples], dim=-1))
+        columns = [_column(sample, height) for sample in samples]
+        tallest = max(column.shape[-2] for column in columns)
+        columns = [F.pad(column, (0, 0, 0, tallest - column.shape[-2])) for column in columns]
+        rows.append(torch.cat(columns, dim=-1))
     width = max(row.shape[-1] for row in rows)
     return write_image(path, torch.cat([F.pad(row, (0, width - row.shape[-1], 0, 4)) for row in rows], dim=-2))
 
@@ -109,6 +145,8 @@ def _facts(dataset: PairDataset, index: int) -> _Facts | str:
         size=(a.shape[-2], a.shape[-1]),
         gray=(sample["a_is_gray"], sample["b_is_gray"]),
         reference="reference" in sample,
+        boxes=len(sample.get("boxes", ())),
+        mask="mask" in sample,
         same=torch.equal(a, b),
         brighter=float(a.float().mean() - b.float().mean()),
     )
@@ -116,7 +154,25 @@ def _facts(dataset: PairDataset, index: int) -> _Facts | str:
 
 def _column(sample: Sample, height: int) -> Tensor:
     width = max(1, round(sample["a"].shape[-1] * height / sample["a"].shape[-2]))
-    return torch.cat([resize(sample[key].contiguous(), (height, width)) for key in ("a", "b")], dim=-2)
+    pictures = []
+    for key in [key for key in ("a", "b", "reference") if key in sample]:
+        picture = resize(sample[key].contiguous(), (height, width))
+        if key == "a" and "mask" in sample:
+            picture = _overlay(picture, sample["mask"])
+        if key != "reference" and len(sample.get("boxes", ())):
+            scale = torch.tensor([width / sample["a"].shape[-1], height / sample["a"].shape[-2]]).repeat(2)
+            colors = [_PALETTE[int(label) % len(_PALETTE)] for label in sample["labels"]]
+            picture = draw_bounding_boxes(picture, sample["boxes"] * scale, colors=colors)
+        pictures.append(picture)
+    return torch.cat(pictures, dim=-2)
+
+
+def _overlay(picture: Tensor, mask: Tensor) -> Tensor:
+    """Class 0 and pixels that do not count stay as they are."""
+    classes = F.interpolate(mask[None, None].float(), picture.shape[-2:], mode="nearest-exact")[0, 0].long()
+    colors = torch.tensor(_PALETTE)[classes % len(_PALETTE)].permute(2, 0, 1)
+    shown = (classes != 0) & (classes != IGNORE)
+    return torch.where(shown, (0.5 * picture + 0.5 * colors).to(torch.uint8), picture)
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Training crops measured in pixels of the source, for sets whose pictures differ widely in size."""
+"""Training crops that are not a share of the area: in pixels of the source, or by cutting borders off."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,4 +43,39 @@ class RandomZoomCrop(v2.Transform):
         """Crop and resize one input."""
         size = list(self.size)
         mode = F.InterpolationMode.BICUBIC
-        return self._call_kernel(F.resized_crop, inpt, **params, size=size, interpolation=mode, antialias=True)
+        cut = self._call_kernel(F.resized_crop, inpt, **params, size=size, interpolation=mode, antialias=True)
+        if isinstance(cut, tv_tensors.Image) and cut.stride(0) == 1:
+            # A crop that is not resized is a view of the whole picture, whose pixels decoders interleave; copied in that
+            # order it is quick to flip and lets go of the rest.
+            cut = tv_tensors.wrap(cut.permute(1, 2, 0).contiguous().permute(2, 0, 1), like=cut)
+        return cut
+
+
+class RandomBorderCrop(v2.Transform):
+    """Cuts up to a share off each of the four sides, independently, and resizes the rest to `size` (CTDNet's recipe).
+
+    Args:
+        size: height and width of the result in pixels.
+        share: largest share of the height, or width, that is cut off either end.
+    """
+
+    def __init__(self, size: tuple[int, int], share: float) -> None:
+        super().__init__()
+        if not 0 <= share < 0.5:
+            raise ConfigError(f"border={share}: expected a share of at least 0 and below 0.5.")
+        self.size, self.share = size, share
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw what is cut off."""
+        height, width = next(i for i in flat_inputs if isinstance(i, tv_tensors.Image)).shape[-2:]
+        cuts = (self.share * torch.rand(4)).tolist()
+        top, left = int(cuts[0] * height), int(cuts[1] * width)
+        bottom, right = int(cuts[2] * height), int(cuts[3] * width)
+        return {"top": top, "left": left, "height": height - top - bottom, "width": width - left - right}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop and resize one input."""
+        mode = F.InterpolationMode.BICUBIC
+        return self._call_kernel(
+            F.resized_crop, inpt, **params, size=list(self.size), interpolation=mode, antialias=True
+        )

@@ -12,8 +12,27 @@ from fusion.data.__main__ import main
 from fusion.data.selection import read_names
 from fusion.errors import ConfigError, DataError
 
-from .conftest import Writer
+from .conftest import Writer, write_boxes
 
+MINIATURE = {  # what the published numbers of pairs become in sets of a few
+    "tcmoa": ["data.val.llvip.skip=0"],
+    "gifnet": ["data.val.llvip.skip=0"],
+    "gifnet_mef": ["data.val.llvip.skip=0"],
+    "gifnet_patches": ["data.val.llvip.skip=0"],
+    "gifnet_no_augmentation": ["data.val.llvip.skip=0"],
+    "m3fd": ["data.train.m3fd.skip=2", "data.test.m3fd.limit=2"],
+    "moe_fusion_m3fd": ["data.train.m3fd.skip=2", "data.test.m3fd.limit=2"],
+    "toar_stage1": ["data.train.m3fd.skip=3", "data.test.roadscene.skip=2"],
+    "toar_stage2": [
+        "data.train.m3fd.skip=4",
+        "data.val.m3fd.skip=2",
+        "data.val.m3fd.limit=2",
+        "data.test.m3fd.limit=2",
+        "data.train.m3fd.transform.resize=[16,16]",
+        "data.train.fmb.transform.crop_size=16",
+        "data.train.vt5000.transform.crop_size=16",
+    ],
+}
 NAMES = sorted(path.stem for path in (config_dir() / "data").glob("*.yaml"))
 SET_NAMES = sorted(path.stem for path in (config_dir() / "data/set").glob("*.yaml"))
 
@@ -34,14 +53,14 @@ def add_named_scenes(root: Path, write: Writer) -> None:
             write(root / f"{name}/input/{scene}/{scene}_B.png", 2)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "samples"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("samples", "depth_maps")])
 def test_configuration_composes_and_opens(data_dir: Path, write: Writer, name: str) -> None:
     add_named_scenes(data_dir, write)
-    overrides = ["data.num_workers=0", "data.crop_size=16"]
+    for i in range(7):
+        write_boxes(data_dir / f"LLVIP/Annotations/{i:06d}.xml", [("person", (6, 5, 21, 19))])
+    overrides = ["data.num_workers=0", "data.crop_size=16", f"images={data_dir}/photos", *MINIATURE.get(name, [])]
     if name == "folders":
         overrides += [f"+a={data_dir}/TNO/vi", f"+b={data_dir}/TNO/ir", "+task=vif"]
-    if name == "tcmoa":
-        overrides += ["data.val.llvip.skip=0"]  # three test pairs here, not thousands
     cfg = composed(name, data_dir, *overrides)
     check(cfg)
     data: FusionDataModule = instantiate(cfg.data)
@@ -51,8 +70,21 @@ def test_configuration_composes_and_opens(data_dir: Path, write: Writer, name: s
         data.setup("fit")
         batch = next(iter(data.train_dataloader()))
         assert batch["a"].shape[-2:] == (16, 16)
-    data.setup("test")
-    assert len(list(data.test_dataloader())) == sum(len(dataset) for dataset in data.parts["test"].values())
+    if data.parts["test"]:
+        data.setup("test")
+        assert len(list(data.test_dataloader())) == sum(len(dataset) for dataset in data.parts["test"].values())
+
+
+@pytest.mark.parametrize("name", ["m3fd", "moe_fusion_m3fd", "toar_stage1", "toar_stage2"])
+def test_drawn_splits_do_not_overlap_and_stay(data_dir: Path, name: str) -> None:
+    names = []
+    for _ in range(2):
+        data: FusionDataModule = instantiate(composed(name, data_dir, *MINIATURE[name]).data)
+        sets = {part: d["m3fd"] for part, d in data.parts.items() if "m3fd" in d} or {}
+        names.append({part: [pair.name for pair in dataset.pairs] for part, dataset in sets.items()})
+    assert names[0] == names[1]
+    chosen = [name for part in names[0].values() for name in part]
+    assert len(chosen) == len(set(chosen)) >= 2
 
 
 def test_samples_are_made_by_their_configuration(tmp_path: Path) -> None:
@@ -110,6 +142,7 @@ def test_door_verifies(data_dir: Path, write: Writer, capsys: pytest.CaptureFixt
     assert "scene3_B.JPG is 32x25 and" in out and "scene3_A.png is 32x24" in out
     rows = [line.split() for line in out.splitlines() if line.startswith(("train", "test"))]
     assert [row[:5] + row[-1:] for row in rows] == [[p, "MEFB", "mef", "all", "4", "2"] for p in ("train", "test")]
+    assert "doubtful: MEFB (all): 4 pairs, 100 as published" in out
 
 
 def test_door_doubts_exchanged_exposures(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,5 +164,52 @@ def test_door_draws_a_contact_sheet(data_dir: Path, capsys: pytest.CaptureFixtur
 
 
 def test_door_refuses_unknown_actions(data_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="action=check: expected one of verify, describe, prepare"):
+    with pytest.raises(ConfigError, match="action=check: expected one of verify, describe, prepare, synthesize"):
         main(composed("tno", data_dir, "action=check"))
+
+
+def test_door_describes_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(composed("toar_stage2", tmp_path, "action=describe"))
+    out = capsys.readouterr().out
+    assert out.count(" missing ") == 7
+    assert "SegMiF repository" in out and "Train/RGB/1.jpg" in out
+
+
+def test_door_verifies_labels(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data_dir / "M3FD/Annotation/00002.xml").write_text("<annotation><object>")
+    options = MINIATURE["m3fd"]
+    with pytest.raises(DataError, match="1 pairs cannot be used"):
+        main(composed("m3fd", data_dir, *options))
+    out = capsys.readouterr().out
+    assert "00002.xml: unreadable annotation" in out
+    assert " boxes " in out
+
+
+def test_door_says_when_there_is_nothing_to_prepare_or_make(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    main(composed("tno", data_dir, "action=prepare"))
+    assert "nothing to prepare" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="this data makes no pairs"):
+        main(composed("tno", data_dir, "action=synthesize", f"out={tmp_path}/out"))
+    with pytest.raises(ConfigError, match="out: not given"):
+        main(composed("focus", data_dir, "action=synthesize", f"images={data_dir}/photos"))
+    with pytest.raises(ConfigError, match="depth_dir: not given"):
+        main(composed("depth_maps", data_dir, "action=prepare", f"images={data_dir}/photos"))
+
+
+def test_random_choices_are_kept_beside_the_run(data_dir: Path, tmp_path: Path) -> None:
+    import lightning.pytorch as pl
+
+    from .conftest import Recorder
+
+    options = [*MINIATURE["m3fd"], "data.num_workers=0", "data.crop_size=8", "data.rounds_per_epoch=1"]
+    data: FusionDataModule = instantiate(composed("m3fd", data_dir, *options).data)
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path / "run", max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(Recorder(), datamodule=data)
+    record = tmp_path / "run/data/train.m3fd.txt"
+    assert record.read_text().startswith("# M3FD all: 4 pairs drawn with skip=2 limit=None shuffle_seed=0")
+    assert read_names(record) == [pair.name for pair in data.parts["train"]["m3fd"].pairs]

@@ -7,14 +7,22 @@ import torch
 from torch.utils.data import DataLoader
 
 from fusion.data import (
+    FLIR,
+    FMB,
     LLVIP,
+    M3FD,
     MEFB,
     MFIF,
     MFIFB,
     MFIWHU,
+    MSRS,
+    RGBNIR,
     SCIE,
     TNO,
     VIFB,
+    VT5000,
+    FocusQuadruples,
+    HarvardMedical,
     PairDataset,
     RealMFF,
     RoadScene,
@@ -38,6 +46,21 @@ LAYOUTS = [
     (MFIWHU, "MFI-WHU", "mff", "source_2/0.jpg", "source_1/0.jpg", 4),
     (MFIF, "MFIF", "mff", "input/scene0/scene0_B.JPG", "input/scene0/scene0_A.png", 4),
     (MFIFB, "MFIFB", "mff", "input/scene0/scene0_B.JPG", "input/scene0/scene0_A.png", 4),
+    (M3FD, "M3FD", "vif", "Vis/00000.png", "Ir/00000.png", 6),
+    (
+        FLIR,
+        "FLIR",
+        "vif",
+        "align/JPEGImages/FLIR_00000_RGB.jpg",
+        "align/JPEGImages/FLIR_00000_PreviewData.jpeg",
+        3,
+    ),
+    (FMB, "FMB", "vif", "train/Visible/00000.png", "train/Infrared/00000.png", 4),
+    (VT5000, "VT5000", "vif", "Train/RGB/0.jpg", "Train/T/0.jpg", 4),
+    (MSRS, "MSRS", "vif", "train/vi/00000D.png", "train/ir/00000D.png", 4),
+    (HarvardMedical, "Harvard", "vif", "PET-MRI/MRI/0.png", "PET-MRI/PET/0.png", 3),
+    (RGBNIR, "nirscene1", "vif", "country/0000_rgb.tiff", "country/0000_nir.tiff", 6),
+    (FocusQuadruples, "GIFNet", "vif", "visible/train/0.png", "infrared/train/0.png", 3),
 ]
 
 
@@ -89,8 +112,8 @@ def test_selection_reaches_the_data_set(data_dir: Path) -> None:
 
 
 def test_unknown_options_are_refused(data_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown cache 'disk', expected none or ram"):
-        TNO(data_dir / "TNO", cache="disk")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unknown cache 'tape', expected none, ram or disk"):
+        TNO(data_dir / "TNO", cache="tape")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown match_size 'c'"):
         TNO(data_dir / "TNO", match_size="c")  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fusion.data import SCIE, SICEPairs, read_image
-from fusion.errors import DataError
+from fusion.errors import ConfigError, DataError
 
 
 def sequence(folder: Path, *levels: int, suffix: str = ".JPG") -> None:
@@ -55,3 +55,12 @@ def test_a_sequence_of_one_image_is_passed_over(sice: Path, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match="Dataset_Part2/2: one image only"):
         SICEPairs(sice, tmp_path / "SCIE").prepare()
     assert len(SCIE(tmp_path / "SCIE")) == 3
+
+
+def test_any_two_of_a_sequence(sice: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="3 images, too few for over=-2, under=1"):
+        dataset = SCIE(SICEPairs(sice, tmp_path / "SCIE", over=-2, under=1).prepare())
+    (only,) = list(dataset)
+    assert (round(float(only["a"].float().mean())), round(float(only["b"].float().mean()))) == (200, 60)
+    with pytest.raises(ConfigError, match="over=1 and under=1 are one image"):
+        SICEPairs(sice, tmp_path / "SCIE", over=1, under=1)

@@ -3,25 +3,27 @@
 from pathlib import Path
 from typing import Any
 
-from fusion.data.batch import TASKS
+from fusion.data.batch import TASKS, UNSEEN_TASKS
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, pair_folders
+from fusion.data.pairs import PAIRING, Pair, pair_folders
 from fusion.errors import ConfigError, DataError
 
 
 class Folders(PairDataset):
-    """Pairs of two folders with equal file names (endings may differ), or one pair of two files.
+    """Pairs of two folders by file name (endings may differ), or one pair of two files.
 
     Args:
         a: folder or file of the sources `a`: visible, over-exposed or focused far.
         b: folder or file of the sources `b`: infrared, under-exposed or focused near.
-        task: "vif", "mef" or "mff"; other kinds of fusion (medical, pansharpening) go by "vif".
+        task: "vif", "mef" or "mff", or one that the model knows besides: "medical", "nir", "pansharpening".
         reference: folder or file of ground truth, if there is any.
         dataset: name in tables and batches.
+        pairing: what has to agree in the names: the whole "stem", the "prefix" before the first underscore, or the
+            last "number" in it.
         options: those of `PairDataset`.
 
     Raises:
-        ConfigError: an unknown task.
+        ConfigError: an unknown task or rule.
         DataError: on first use, if folders, names or images do not fit.
     """
 
@@ -36,14 +38,19 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         task: str = "vif",
         reference: str | Path | None = None,
         dataset: str = "Folders",
+        pairing: str | None = "stem",
         **options: Any,
     ) -> None:
         self._name = dataset
         for key, value in (("a", a), ("b", b)):
             if value is None:
                 raise ConfigError(f"{key}: not given; expected a folder of images or one image file.")
-        if task not in TASKS:
-            raise ConfigError(f"task={task}: unknown, expected one of {', '.join(TASKS)}.")
+        known = (*TASKS, *UNSEEN_TASKS)
+        if task not in known:
+            raise ConfigError(f"task={task}: unknown, expected one of {', '.join(known)}.")
+        if (pairing or "stem") not in PAIRING:
+            raise ConfigError(f"pairing={pairing}: unknown, expected one of {', '.join(PAIRING)}.")
+        self.pairing = PAIRING[pairing or "stem"]
         super().__init__(Path(a).parent, **options)
         self.task = task
         self.a, self.b = Path(a), Path(b)
@@ -55,11 +62,18 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         return self._name
 
     def find_pairs(self) -> list[Pair]:
-        """One pair for two files, pairs by stem for two folders."""
+        """One pair for two files, pairs by name for two folders."""
         if self.reference is not None and not self.reference.exists():
             raise DataError(f"{self.reference}: no such file or folder of references.")
         if self.a.is_file() and self.b.is_file():
             return [Pair(self.a.stem, self.a, self.b, self.reference)]
         if self.a.is_file() != self.b.is_file() and self.a.exists() and self.b.exists():
             raise DataError(f"a={self.a} and b={self.b}: one is a file, the other a folder; give two of a kind.")
-        return pair_folders(self.a, self.b, self.reference, allow_unpaired=self.allow_unpaired, layout=self.layout)
+        return pair_folders(
+            self.a,
+            self.b,
+            self.reference,
+            key=self.pairing,
+            allow_unpaired=self.allow_unpaired,
+            layout=self.layout,
+        )

@@ -11,6 +11,7 @@ class MEFB(SceneDataset):
     """
 
     task = "mef"
+    counts = (100,)
     page = "MEFB repository of xingchenzhang"
     layout = """\
 MEFB/

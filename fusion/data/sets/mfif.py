@@ -11,6 +11,7 @@ class MFIF(SceneDataset):
     """
 
     task = "mff"
+    counts = (63,)
     page = "MFIF repository of xingchenzhang"
     layout = """\
 MFIF/

@@ -13,6 +13,7 @@ class MFIFB(SceneDataset):
     """
 
     task = "mff"
+    counts = (105,)
     page = "MFIFB repository of xingchenzhang"
     layout = """\
 MFIFB/

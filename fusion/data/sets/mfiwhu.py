@@ -12,6 +12,7 @@ class MFIWHU(PairDataset):
     """
 
     task = "mff"
+    counts = (120,)
     page = "MFI-WHU repository of HaoZhang1018"
     layout = """\
 MFI-WHU/

@@ -11,6 +11,7 @@ class RealMFF(PairDataset):
     """
 
     task = "mff"
+    counts = (710,)
     page = "Real-MFF repository of Zancelot"
     layout = """\
 RealMFF/

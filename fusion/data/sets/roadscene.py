@@ -11,6 +11,7 @@ class RoadScene(PairDataset):
     """
 
     task = "vif"
+    counts = (221,)
     page = "RoadScene repository, hanna-xu/RoadScene"
     layout = """\
 RoadScene/

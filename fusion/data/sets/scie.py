@@ -12,6 +12,7 @@ class SCIE(PairDataset):
     """
 
     task = "mef"
+    counts = (589,)
     page = "SICE repository of csjcai"
     layout = """\
 SCIE/

@@ -11,6 +11,7 @@ class VIFB(PairDataset):
     """
 
     task = "vif"
+    counts = (21,)
     page = "VIFB repository of xingchenzhang"
     layout = """\
 VIFB/

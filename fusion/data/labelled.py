@@ -1,0 +1,193 @@
+"""Data sets whose pairs come with boxes or class maps."""
+
+import dataclasses
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fusion.data.dataset import PairDataset
+from fusion.data.labels import IGNORE, read_class_map, read_saliency, read_voc_boxes
+from fusion.data.pairs import Pair, fold, list_images
+from fusion.data.sample import Sample
+from fusion.errors import ConfigError, DataError
+
+
+class LabelledDataset(PairDataset):
+    """Pairs with one label file each.
+
+    Args:
+        root: folder of the data set.
+        split: one of `splits`.
+        labels: True: every pair needs its label file; False: leave labels alone; None: read them if their folder is
+            there.
+        options: those of `PairDataset`.
+
+    Raises:
+        DataError: on first use, if label files are missing.
+    """
+
+    label_endings: ClassVar[tuple[str, ...]] = (".png",)
+
+    def __init__(
+        self, root: str | Path, split: str | None = None, *, labels: bool | None = None, **options: Any
+    ) -> None:
+        super().__init__(root, split, **options)
+        self.labels = labels
+
+    @abstractmethod
+    def label_folder(self) -> Path:
+        """Where the label files of the split are."""
+
+    def label_stem(self, pair: Pair) -> str:
+        """Name of a pair's label file, ending aside."""
+        return pair.name
+
+    def with_labels(self, pairs: list[Pair]) -> list[Pair]:
+        """Find the label files.
+
+        Raises:
+            DataError: the folder is missing (with `labels=True`), or a pair's file.
+        """
+        folder = self.label_folder()
+        if self.labels is False or (self.labels is None and not folder.is_dir()):
+            return pairs
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder of labels. Expected layout:\n{self.layout}")
+        files = {fold(path.stem): path for path in self._label_files(folder)}
+        found = [dataclasses.replace(p, label=files.get(fold(self.label_stem(p)))) for p in pairs]
+        if missing := [pair.name for pair in found if pair.label is None]:
+            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise DataError(
+                f"{folder}: no label for {len(missing)} of {len(pairs)} pairs: {some}; add them, leave the pairs out "
+                "(exclude), or set labels=false."
+            )
+        return found
+
+    def cache_key(self) -> str:
+        """Labels are kept with the images."""
+        return f"{super().cache_key()} {self.label_options()}"
+
+    def label_options(self) -> dict[str, Any]:
+        """What decides how label files are read."""
+        return {"labels": self.labels}
+
+    def _label_files(self, folder: Path) -> list[Path]:
+        if self.label_endings == (".png",):
+            return list_images(folder, self.layout)
+        return [path for path in folder.iterdir() if path.suffix.lower() in self.label_endings]
+
+
+class BoxDataset(LabelledDataset):
+    """Pairs with VOC boxes, which become `boxes` and `labels`.
+
+    Args:
+        root: folder of the data set.
+        split: one of `splits`.
+        classes: names in the order of their numbers, which count from 0; objects of other classes are left out. None:
+            those of the data set.
+        offset: what coordinates in the files count from; 1 as in VOC.
+        difficult: keep objects marked as difficult.
+        require_boxes: leave out pairs without a single box, as detection training does.
+        options: those of `LabelledDataset`.
+
+    Raises:
+        ConfigError: no classes.
+    """
+
+    label_endings = (".xml",)
+    class_names: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        offset: float = 1.0,
+        difficult: bool = False,
+        require_boxes: bool | None = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, split, **options)
+        self.classes = tuple(self.class_names if classes is None else classes)
+        if not self.classes:
+            raise ConfigError(
+                f"{self.name}: classes=[]: expected at least one name, known: {', '.join(self.class_names)}."
+            )
+        self.offset, self.difficult, self.require_boxes = offset, difficult, bool(require_boxes)
+        if require_boxes and self.labels is False:
+            raise ConfigError(f"{self.name}: require_boxes=true needs labels, but labels=false.")
+
+    def with_labels(self, pairs: list[Pair]) -> list[Pair]:
+        """Find the annotations and, with `require_boxes`, leave out pairs that have no box."""
+        pairs = super().with_labels(pairs)
+        if not self.require_boxes:
+            return pairs
+        if any(pair.label is None for pair in pairs):
+            raise DataError(f"{self.label_folder()}: require_boxes=true, but there are no annotations.")
+        with ThreadPoolExecutor(4) as pool:
+            filled = list(pool.map(lambda pair: len(self._boxes(pair, None)[0]) > 0, pairs))
+        kept = [pair for pair, full in zip(pairs, filled, strict=True) if full]
+        if not kept:
+            raise DataError(f"{self.label_folder()}: no pair has a box of {', '.join(self.classes)}; check `classes`.")
+        if len(kept) < len(pairs):
+            warnings.warn(f"{self.name}: {len(pairs) - len(kept)} pairs have no box and are left out.", stacklevel=2)
+        return kept
+
+    def read_labels(self, pair: Pair, size: tuple[int, int]) -> Sample:
+        """`boxes` `(n, 4)` and `labels` `(n,)`, where the pair has an annotation."""
+        if pair.label is None:
+            return {}
+        boxes, labels = self._boxes(pair, size)
+        return {"boxes": boxes, "labels": labels}
+
+    def label_options(self) -> dict[str, Any]:
+        """What decides how annotations are read."""
+        return super().label_options() | {"classes": self.classes, "offset": self.offset, "difficult": self.difficult}
+
+    def _boxes(self, pair: Pair, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+        assert pair.label is not None
+        rescale = size is None or self.match_size is not None
+        limit = (2**20, 2**20) if size is None else size
+        return read_voc_boxes(pair.label, self.classes, limit, self.offset, self.difficult, rescale)
+
+
+class MaskDataset(LabelledDataset):
+    """Pairs with a map of classes, which becomes `mask`."""
+
+    class_names: ClassVar[tuple[str, ...]]
+    """Names in the order of the numbers in `mask`."""
+    mapping: Mapping[int, int] | None = None
+    """Number in the file -> number in `mask`; others become `IGNORE`. None: as they are."""
+
+    def read_labels(self, pair: Pair, size: tuple[int, int]) -> Sample:
+        """`mask` `(H, W)` uint8, where the pair has a map."""
+        if pair.label is None:
+            return {}
+        mask = read_class_map(pair.label, size, self.match_size is not None)
+        if self.mapping is not None:
+            table = torch.full((256,), IGNORE, dtype=torch.uint8)
+            for number, new in self.mapping.items():
+                table[number] = new
+            mask = table[mask.long()]
+        return {"mask": mask}
+
+    def label_options(self) -> dict[str, Any]:
+        """What decides how maps are read."""
+        return super().label_options() | {"mapping": self.mapping}
+
+
+class SaliencyDataset(MaskDataset):
+    """Pairs with a saliency map; `mask` is 1 on salient objects."""
+
+    class_names = ("background", "salient")
+
+    def read_labels(self, pair: Pair, size: tuple[int, int]) -> Sample:
+        """`mask` `(H, W)` uint8 of 0 and 1, where the pair has a map."""
+        return {} if pair.label is None else {"mask": read_saliency(pair.label, size, self.match_size is not None)}
