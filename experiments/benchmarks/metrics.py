@@ -1,33 +1,34 @@
-"""Seconds per 640 x 480 RGB triple of every metric and suite, beside the original toolboxes and Python peers.
+"""Seconds per 640 x 480 triple of every metric and suite, beside the original toolboxes and Python peers.
 
-    python experiments/benchmarks/metrics.py                     # one core, then two, then the GPU if there is one
-    python experiments/benchmarks/metrics.py --threads 1 --out metrics.json
-    python experiments/benchmarks/metrics.py --ivif-zoo DIR      # also time a clone of RollingPlain/IVIF_ZOO
+    python experiments/benchmarks/metrics.py                                 # one core, two, and the GPU if there is one
+    python experiments/benchmarks/metrics.py --ivif-zoo DIR --cddfuse DIR    # with the toolboxes that metric_peers.py names
+    python experiments/benchmarks/metrics.py --only 'suite*' qp --out ''     # some rows, nothing written
 
-Every number is the median of `--repeats` runs after one warm-up. Each metric runs alone, so it also pays for what it
-shares with others in a suite.
+Times are the best of `--repeats` runs after one warm-up: wall seconds and, for one core, the seconds of the processor,
+which other jobs on the machine disturb less. Each metric runs alone, so it also pays for what it shares with others in a
+suite. Peers and ours take turns on one grey triple and one core; a ratio is that of processor seconds.
 """
 
 import argparse
-import importlib
-import json
-import platform
-import sys
+import fnmatch
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from metric_peers import Peer, find_peers
 from omegaconf import OmegaConf
 
 import fusion
+from fusion.analysis.cost import describe_device
+from fusion.analysis.tables import markdown, write_csv, write_text
 from fusion.config import config_dir
 from fusion.metrics import Suite, compute, names
 
 HEIGHT, WIDTH = 480, 640
+HERE = Path(__file__).parent
 # Seconds of the unmodified toolboxes in GNU Octave 7.3 on a loaded core, same size; VIFB on RGB, the others grey
 OCTAVE = {
     "mefb": {"ag": 0.03, "ce": 7.8, "ei": 6.6, "en": 4.4, "nmi": 7.5, "psnr": 0.011, "qabf": 48, "qc": 0.2, "qcb": 2.8,
@@ -39,6 +40,13 @@ OCTAVE = {
     "tang": {"en": 0.03, "mi": 6.2, "psnr": 0.03, "mse": 0.013, "sf": 0.015, "sd": 0.01, "vif": 0.73, "ag": 0.066,
              "cc": 0.051, "scd": 0.044, "qabf": 61, "ssim": 0.46, "nabf": 135, "ms_ssim": 91, "fmi_pixel": 235},
 }  # fmt: skip
+
+
+class Time(NamedTuple):
+    """Best seconds by the clock and of the processor."""
+
+    wall: float
+    cpu: float
 
 
 def triple() -> list[torch.Tensor]:
@@ -57,120 +65,104 @@ def triple() -> list[torch.Tensor]:
     return [a, b, ((a.int() + b.int()) // 2).byte()]
 
 
-def seconds(run: Callable[[], Any], repeats: int, device: str) -> float:
-    """Median wall time of `run`."""
-    times = []
+def times(runs: list[Callable[[], Any]], repeats: int, device: str = "cpu") -> list[Time]:
+    """Best times of several functions that take turns, so that a busy machine is busy for all of them."""
+    best = [Time(float("inf"), float("inf"))] * len(runs)
     for i in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        if i:
-            times.append(time.perf_counter() - start)
-    return median(times)
+        for k, run in enumerate(runs):
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken = Time(time.perf_counter() - wall, time.process_time() - cpu)
+            if i:
+                best[k] = Time(min(best[k].wall, taken.wall), min(best[k].cpu, taken.cpu))
+    return best
 
 
-def suites() -> dict[str, list[str]]:
-    """The columns of every suite in conf/metrics."""
-    files = sorted((config_dir() / "metrics").glob("*.yaml"))
-    plain = [OmegaConf.to_container(OmegaConf.load(file)) for file in files]
-    return {suite.name: suite.keys for suite in (Suite.from_config(config) for config in plain)}
+def wanted_rows(patterns: list[str]) -> dict[str, list[str]]:
+    """Every metric in every convention that has it, and every suite of conf/metrics, that match one of the patterns."""
+    rows = {f"{name}@{c}": [f"{name}@{c}"] for c in ("exact", *OCTAVE) for name in names(c)}
+    for file in sorted((config_dir() / "metrics").glob("*.yaml")):
+        suite = Suite.from_config(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+        rows[f"suite {suite.name}"] = suite.keys
+    chosen = {row for pattern in patterns for row in fnmatch.filter(rows, pattern)}
+    return {row: keys for row, keys in rows.items() if row in chosen or row.partition("@")[0] in patterns}
 
 
-def ours(images: list[torch.Tensor], repeats: int, device: str) -> dict[str, float]:
-    """Seconds of every metric in every convention, and of every suite."""
+def our_times(images: list[torch.Tensor], rows: dict[str, list[str]], repeats: int, device: str) -> list[Time]:
+    """Times of each row on the RGB triple."""
     images = [x.to(device) for x in images]
-    wanted = {f"{name}@{c}": [f"{name}@{c}"] for c in ("exact", *OCTAVE) for name in names(c)}
-    wanted |= {f"suite {name}": keys for name, keys in suites().items()}
     with torch.inference_mode():
-        return {k: seconds(lambda v=v: compute(*images, v), repeats, device) for k, v in wanted.items()}  # type: ignore[misc]
+        return [times([lambda k=keys: compute(*images, k)], repeats, device)[0] for keys in rows.values()]  # type: ignore[misc]
 
 
-def peers(images: list[torch.Tensor], repeats: int, zoo: Path | None) -> dict[str, tuple[str, float]]:
-    """Seconds of other Python code on the same grey triple, and the metric of ours that it corresponds to."""
-    import torchmetrics.functional.image as tm
-    from skimage.metrics import structural_similarity
-
-    grey = [x.float().mean(1, keepdim=True) for x in images]
-    arrays = [x[0, 0].numpy() for x in grey]
-    a, b, f = grey
-    runs: dict[str, tuple[str, Callable[[], Any]]] = {
-        "scikit-image structural_similarity": (
-            "ssim@exact",
-            lambda: [structural_similarity(arrays[2], x, gaussian_weights=True, data_range=255) for x in arrays[:2]],
-        ),
-        "torchmetrics SSIM": (
-            "ssim@exact",
-            lambda: [tm.structural_similarity_index_measure(f, x, data_range=255.0) for x in (a, b)],
-        ),
-        "torchmetrics MS-SSIM": (
-            "ms_ssim@exact",
-            lambda: [tm.multiscale_structural_similarity_index_measure(f, x, data_range=255.0) for x in (a, b)],
-        ),
-        "torchmetrics VIF": ("vif@exact", lambda: [tm.visual_information_fidelity(f, x) for x in (a, b)]),
-    }
-    if zoo is not None:
-        runs |= ivif_zoo(zoo, arrays)
-    taken = {}
-    for name, (key, run) in runs.items():
-        try:
-            taken[name] = (key, seconds(run, repeats, "cpu"))
-        except Exception as error:  # a peer that fails is reported and left out
-            print(f"{name}: {type(error).__name__}: {error}")
-    return taken
+def peer_times(images: list[torch.Tensor], peers: list[Peer], repeats: int) -> list[dict[str, Any]]:
+    """One row per peer with ours beside it, and a last one of all metrics together, each by its fastest peer."""
+    rows: list[dict[str, Any]] = []
+    fastest: dict[str, float] = {}
+    with torch.inference_mode():
+        for name in dict.fromkeys(peer.metric for peer in peers):
+            rivals = [peer for peer in peers if peer.metric == name]
+            taken = times([lambda n=name: compute(*images, [n]), *(r.run for r in rivals)], repeats)  # type: ignore[misc]
+            fastest[name] = min(t.cpu for t in taken[1:])
+            for rival, theirs in zip(rivals, taken[1:], strict=True):
+                rows.append(_peer_row(name, rival.library, theirs.cpu, taken[0].cpu))
+        if fastest:
+            together = times([lambda: compute(*images, list(fastest))], repeats)[0]
+            rows.append(_peer_row(f"all {len(fastest)}", "the fastest of each", sum(fastest.values()), together.cpu))
+    return rows
 
 
-def ivif_zoo(folder: Path, arrays: list[np.ndarray]) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Functions of the clone's Metric_torch.py (it wants scipy and scikit-learn) that have a counterpart here."""
-    file = next(folder.rglob("Metric_torch.py"))
-    sys.path.insert(0, str(file.parent))
-    module = importlib.import_module("Metric_torch")
-    a, b, f = (torch.from_numpy(x) for x in arrays)
-    same = {
-        **{"EN": "en", "SD": "sd", "SF": "sf", "AG": "ag", "EI": "ei", "MI": "mi", "Qabf": "qabf", "Nabf": "nabf"},
-        **{"VIF": "vif", "SCD": "scd", "CC": "cc", "SSIM": "ssim", "MS_SSIM": "ms_ssim", "Qcb": "qcb", "Qy": "qy"},
-    }
-    alone = {"EN", "SD", "SF", "AG", "EI"}  # of the fused image
-
-    def caller(name: str) -> Callable[[], Any]:
-        function = getattr(module, f"{name}_function")
-        return (lambda: function(f)) if name in alone else (lambda: function(a, b, f))
-
-    return {f"IVIF_ZOO {name}": (f"{own}@exact", caller(name)) for name, own in same.items()}
+def _peer_row(name: str, library: str, theirs: float, ours: float) -> dict[str, Any]:
+    return {"metric": name, "peer": library, "peer s": theirs, "ours s": ours, "ratio": theirs / ours}
 
 
 def main() -> None:
-    """Times everything and prints a table."""
+    """Times everything, prints the tables and writes them as CSV and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="CPU threads, one column each")
-    parser.add_argument("--repeats", type=int, default=3, help="runs behind each median")
+    parser.add_argument("--repeats", type=int, default=5, help="runs, of which the best counts")
+    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of rows, or names of metrics")
     parser.add_argument("--ivif-zoo", type=Path, help="folder of a clone of RollingPlain/IVIF_ZOO")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--cddfuse", type=Path, help="folder of a clone of Zhaozixiang1228/MMIF-CDDFuse")
+    parser.add_argument("--note", default="", help="a line for the tables, such as what else the machine did")
+    parser.add_argument("--out", default=str(HERE / "metrics"), help="files to write, without suffix; '' for none")
     arguments = parser.parse_args()
-    images = triple()
-    columns: dict[str, dict[str, float]] = {}
-    other: dict[str, tuple[str, float]] = {}
+    images, rows = triple(), wanted_rows(arguments.only)
+    columns: dict[str, list[float]] = {}
+    machines, compared = [], []
     for threads in arguments.threads:
         torch.set_num_threads(threads)
-        columns[f"{threads} core{'s' * (threads > 1)}"] = ours(images, arguments.repeats, "cpu")
+        machines.append(describe_device(torch.device("cpu")))
+        taken = our_times(images, rows, arguments.repeats, "cpu")
+        columns[f"{threads} thread{'s' * (threads > 1)}, wall"] = [t.wall for t in taken]
         if threads == 1:
-            other = peers(images, arguments.repeats, arguments.ivif_zoo)
+            columns["1 thread, processor"] = [t.cpu for t in taken]
+            grey = [x.float().mean(1, keepdim=True).round().byte() for x in images]
+            compared = peer_times(grey, find_peers(grey, arguments.ivif_zoo, arguments.cddfuse), arguments.repeats)
     if torch.cuda.is_available():
-        columns[torch.cuda.get_device_name()] = ours(images, arguments.repeats, "cuda")
-    print(f"{'seconds':24}" + "".join(f"{name:>14}" for name in columns) + f"{'Octave':>10}")
-    for key in next(iter(columns.values())):
-        name, _, convention = key.partition("@")
+        machines.append(describe_device(torch.device("cuda")))
+        columns["GPU"] = [t.wall for t in our_times(images, rows, arguments.repeats, "cuda")]
+    table: list[dict[str, Any]] = []
+    for i, row in enumerate(rows):
+        name, _, convention = row.partition("@")
         octave = OCTAVE.get(convention, {}).get(name)
-        row = "".join(f"{column[key]:14.4f}" for column in columns.values())
-        print(f"{key:24}{row}" + (f"{octave:10g}" if octave is not None else ""))
-    first = next(iter(columns.values()))
-    print("\npeers on the grey triple, ours on RGB (its luma)")
-    for name, (key, taken) in other.items():
-        print(f"{name:38}{taken:9.4f}  {key} {first[key]:.4f}  ratio {taken / first[key]:.1f}")
+        table.append({"metric": row, **{c: times_[i] for c, times_ in columns.items()}, "Octave": octave})
+    made = f"{'; '.join(machines)}; torch {torch.__version__}; fusion {fusion.__version__}"
+    text = io.StringIO()
+    text.write(f"Seconds on a {WIDTH} x {HEIGHT} RGB triple, best of {arguments.repeats}.\n\n{made}\n")
+    text.write(f"\n{arguments.note}\n\n" if arguments.note else "\n")
+    text.write(markdown(list(table[0]), [list(row.values()) for row in table]))
+    if compared:
+        text.write("\nPeers on a grey triple of that size, processor seconds of one thread, taken in turns:\n\n")
+        text.write(markdown(list(compared[0]), [list(row.values()) for row in compared]))
+    print(text.getvalue(), end="")
     if arguments.out:
-        machine = {"processor": platform.processor(), "torch": torch.__version__, "fusion": fusion.__version__}
-        result = {"machine": machine, "size": [HEIGHT, WIDTH], "seconds": columns, "octave": OCTAVE, "peers": other}
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(Path(f"{arguments.out}.md"), text.getvalue())
+        write_csv(Path(f"{arguments.out}.csv"), [{**row, "made by": made} for row in table])
+        if compared:
+            write_csv(Path(f"{arguments.out}_peers.csv"), [{**row, "made by": made} for row in compared])
 
 
 if __name__ == "__main__":

@@ -46,10 +46,17 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows with the same keys; the first row's order is that of the columns."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] | None = None) -> Path:
+    """Write rows as a table, whole or not at all.
+
+    Args:
+        path: file to write.
+        rows: values by column.
+        header: the columns to write and their order; the first row's, if not given.
+    """
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    columns = list(header if header is not None else rows[0] if rows else [])
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row[column] for column in columns] for row in rows)
     return write_text(path, buffer.getvalue())

@@ -17,6 +17,7 @@ from fusion.metrics.triple import Triple
 SIDE = 3
 CELLS = SIDE**2
 CHUNK = 1 << 13  # windows at a time, so that the nine-column arrays stay in a core's cache
+VARIED = 1e-3  # variance of a stretched window's distribution, times 9: 0 or at least 1/72
 FLAT = 1e-10  # window range, relative to the map's, that is rounding noise of a transform
 
 
@@ -27,9 +28,9 @@ def _distributions(windows: Tensor, flat: Tensor) -> Tensor:
     return p.div_(p.sum(0))
 
 
-def _x_log_x(x: Tensor) -> Tensor:
-    """`x log |x|`, 0 at 0: it also takes the negative masses of an extrapolated mixture."""
-    return torch.addcmul(x.new_tensor(1e-37), x, x).log_().mul_(x).mul_(0.5)
+def _log_square(x: Tensor) -> Tensor:
+    """`log x^2`, finite at 0: `x log |x|` is half of it times x, also for the negative masses of an extrapolation."""
+    return torch.addcmul(x.new_tensor(1e-37), x, x).log_()
 
 
 def _window_information(p: Tensor, q: Tensor) -> Tensor:
@@ -38,15 +39,16 @@ def _window_information(p: Tensor, q: Tensor) -> Tensor:
     The mixture's weight is the windows' correlation over that of the bound, and may exceed 1; the published code then
     takes the logarithm of the magnitude of negative masses, and so does this.
     """
-    position = torch.arange(1, CELLS + 1, device=p.device, dtype=p.dtype)[:, None]
-    total = -_x_log_x(p).sum(0) - _x_log_x(q).sum(0)
-    dp, dq = p - 1 / CELLS, q - 1 / CELLS
-    norm = ((dp * dp).sum(0) * (dq * dq).sum(0)).sqrt()
-    r = torch.where(norm > 0, (dp * dq).sum(0) / torch.where(norm > 0, norm, 1), 0)
+    total = -(_log_square(p) * p + _log_square(q) * q).sum(0)  # of two entropies, doubled
+    pp, qq, pq = ((x * y).sum(0) - 1 / CELLS for x, y in ((p, p), (q, q), (p, q)))
+    varied = (pp > VARIED) & (qq > VARIED)
+    r = torch.where(varied, pq / torch.where(varied, pp * qq, 1).sqrt(), 0)
     # the lower bound of (X, Y) is the upper bound of (X, reversed Y)
     q = torch.where(r < 0, q.flip(0), q)
-    mean_p, mean_q = (position * p).sum(0), (position * q).sum(0)
-    var_p, var_q = (position**2 * p).sum(0) - mean_p**2, (position**2 * q).sum(0) - mean_q**2
+    position = torch.arange(1, CELLS + 1, device=p.device, dtype=p.dtype)
+    powers = torch.stack((position, position**2))
+    (mean_p, square_p), (mean_q, square_q) = powers @ p, powers @ q
+    var_p, var_q = square_p - mean_p**2, square_q - mean_q**2
     cdf_p, cdf_q = p.cumsum(0), q.cumsum(0)
     below_p, below_q = cdf_p - p, cdf_q - q
 
@@ -56,11 +58,11 @@ def _window_information(p: Tensor, q: Tensor) -> Tensor:
     usable = (spread > 0) & (covariance > 0)
     weight = torch.where(usable, r.abs() * spread / torch.where(usable, covariance, 1), 0)
     rest = (1 - weight) * q
-    joint = torch.zeros_like(total)
+    joint = torch.zeros_like(p)
     for j in range(CELLS):
-        bound = upper[j].sub_(torch.maximum(below_p, below_q[j])).clamp_min_(0)
-        joint -= _x_log_x(bound.mul_(weight).addcmul_(p, rest[j])).sum(0)
-    return torch.where(total > 0, 2 * (total - joint) / torch.where(total > 0, total, 1), 0)
+        mass = upper[j].sub_(torch.maximum(below_p, below_q[j])).clamp_min_(0).mul_(weight).addcmul_(p, rest[j])
+        joint.addcmul_(_log_square(mass), mass, value=-1)
+    return torch.where(total > 0, 2 * (total - joint.sum(0)) / torch.where(total > 0, total, 1), 0)
 
 
 def _windows(plane: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def _windows(plane: Tensor) -> Tensor:
 
 def _smooth_features(t: Triple, feature: Callable[[Tensor], Tensor]) -> Tensor:
     """FMI of real-valued feature maps, `(N,)`."""
-    maps = feature(t.stack)  # (3, N, h, w)
+    maps = feature(t.stack.detach())  # (3, N, h, w)
     flat = FLAT * (maps.amax((-2, -1)) - maps.amin((-2, -1)))[..., None]  # (3, N, 1)
     h, w = maps.shape[-2] - SIDE + 1, maps.shape[-1] - SIDE + 1
     step = max(1, CHUNK // w) if maps.device.type == "cpu" else h
@@ -90,7 +92,7 @@ def _smooth_features(t: Triple, feature: Callable[[Tensor], Tensor]) -> Tensor:
 
 def _edge_features(t: Triple) -> Tensor:
     """FMI of binary edge maps, `(N,)`: there are only 512 windows, so each pair of them is computed once."""
-    edges = edge_map(t.stack).to(torch.int32)
+    edges = edge_map(t.stack.detach()).to(torch.int32)
     h, w = edges.shape[-2] - SIDE + 1, edges.shape[-1] - SIDE + 1
     code = torch.zeros_like(edges[..., :h, :w])
     for k in range(CELLS):

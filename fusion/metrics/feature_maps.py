@@ -19,6 +19,8 @@ MEYER = (
     -0.024348745906078023, 0.0637390243228016, 0.030655091960824263, -0.13284520043622938,
     -0.035087555656258346, 0.44459300275757724, 0.7445855923188063,
 )  # fmt: skip
+TAPS = 2 * len(MEYER)
+STRIP = 32  # outputs of the wavelet transform per matrix product
 
 
 def gradient_map(planes: Tensor) -> Tensor:
@@ -43,40 +45,56 @@ def edge_map(planes: Tensor) -> Tensor:
     return (strength > 4 * strength.mean((-2, -1), keepdim=True)) & (across_columns | across_rows)
 
 
-@functools.lru_cache(maxsize=8)
-def _cosines(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Matrix of the orthonormal DCT-II."""
-    k = torch.arange(n, device=device, dtype=dtype)
-    matrix = torch.cos(math.pi / n * (k + 0.5)[None, :] * k[:, None]) * math.sqrt(2 / n)
-    matrix[0] /= math.sqrt(2)
-    return matrix
+def _dct(planes: Tensor) -> Tensor:
+    """Orthonormal DCT-II along the last axis, from the Fourier transform of the even samples and the odd ones backwards.
+
+    Source: Makhoul 1980.
+    """
+    n = planes.shape[-1]
+    spectrum = torch.fft.rfft(torch.cat((planes[..., ::2], planes[..., 1::2].flip(-1)), -1))
+    k = torch.arange(n // 2 + 1, device=planes.device, dtype=planes.dtype)
+    turned = spectrum * torch.polar(torch.full_like(k, math.sqrt(2 / n)), -math.pi * k / (2 * n))
+    low, high = turned.real, -turned.imag[..., 1 : (n + 1) // 2].flip(-1)
+    return torch.cat((low[..., :1] / math.sqrt(2), low[..., 1:], high), -1)
 
 
-@functools.lru_cache(maxsize=8)
-def _meyer(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Matrix of one level of the discrete Meyer transform: low-pass rows above high-pass rows; half-point symmetric."""
+@functools.lru_cache(maxsize=4)
+def _meyer(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Low-pass and high-pass taps of the discrete Meyer wavelet, for `STRIP` outputs each of a decimated correlation.
+
+    Returns:
+        `(2 STRIP, 2 STRIP + 60)`; low-pass rows above high-pass rows.
+    """
     low = torch.tensor((*MEYER, *MEYER[-2::-1], 0.0), dtype=torch.float64)  # as a correlation: time-reversed
     high = low.flip(0) * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(len(low) // 2)
-    reach = len(low) - 1
-    extended = pad(torch.eye(n, dtype=torch.float64), (reach, reach), (0, 0), "symmetric")  # (n + 2 reach, n)
-    windows = extended.unfold(0, len(low), 1)[1::2]  # (rows, n, taps)
-    return torch.cat((windows @ low, windows @ high)).to(device, dtype)
+    bands = torch.zeros(2, STRIP, len(low) + 2 * STRIP - 2, dtype=torch.float64)
+    for i in range(STRIP):
+        bands[:, i, 2 * i : 2 * i + len(low)] = torch.stack((low, high))
+    return bands.flatten(0, 1).to(device, dtype)
 
 
-def _transformed(planes: Tensor, matrix: "functools._lru_cache_wrapper[Tensor]") -> Tensor:
-    h, w = planes.shape[-2:]
-    rows, columns = (matrix(n, planes.device, planes.dtype) for n in (h, w))
-    return rows @ planes @ columns.T
+def _wavelet(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """One level of the discrete Meyer transform along the rows' axis, half-point symmetric: low and high band."""
+    matrix, n = _meyer(planes.device, planes.dtype), planes.shape[-2]
+    reach, count = TAPS - 1, (n + TAPS - 1) // 2
+    outputs = -(-count // STRIP) * STRIP
+    extended = pad(planes, (reach, reach), (0, 0), "symmetric")[..., 1:, :]
+    extended = pad(extended, (0, max(0, 2 * outputs + TAPS - 2 - extended.shape[-2])), (0, 0), "zero")
+    step, reads = 2 * STRIP, matrix.shape[1]
+    strips = [matrix @ extended[..., s : s + reads, :] for s in range(0, 2 * outputs, step)]
+    low, high = zip(*(strip.chunk(2, -2) for strip in strips), strict=True)
+    return torch.cat(low, -2)[..., :count, :], torch.cat(high, -2)[..., :count, :]
 
 
 def dct_map(planes: Tensor) -> Tensor:
     """Two-dimensional DCT of the whole plane."""
-    return _transformed(planes, _cosines)
+    return _dct(_dct(planes).transpose(-1, -2)).transpose(-1, -2)
 
 
 def wavelet_map(planes: Tensor) -> Tensor:
     """One level of the discrete Meyer transform: approximation beside detail across rows, above the other two bands."""
-    top, bottom = _transformed(planes, _meyer).chunk(2, -2)
-    (approximation, across_columns), (across_rows, diagonal) = top.chunk(2, -1), bottom.chunk(2, -1)
-    upper, lower = torch.cat((approximation, across_rows), -1), torch.cat((across_columns, diagonal), -1)
-    return torch.cat((upper, lower), -2)
+    low, high = _wavelet(planes)
+    approximation, across_columns = _wavelet(low.transpose(-1, -2))
+    across_rows, diagonal = _wavelet(high.transpose(-1, -2))
+    left, right = torch.cat((approximation, across_rows), -2), torch.cat((across_columns, diagonal), -2)
+    return torch.cat((left, right), -1).transpose(-1, -2)

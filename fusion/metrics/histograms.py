@@ -35,35 +35,65 @@ def entropy(p: Tensor, base: float = 2.0) -> Tensor:
 
 
 class Information:
-    """Histograms and entropies (bits) of one triple's grey levels, in the order a, b, fused.
+    """Histograms and entropies (bits) of one triple's grey levels, in the order a, b, fused, each counted when asked for.
 
     Args:
         levels: `(3, N, H, W)` int64 in 0..255.
     """
 
     def __init__(self, levels: Tensor) -> None:
-        a, b, f = levels.unbind(0)
-        self.p = torch.stack([histogram(x) for x in (a, b, f)])  # (3, N, 256)
-        self.h = torch.stack([entropy(p) for p in self.p])  # (3, N)
-        self.joint_af, self.joint_bf = joint_histogram(a, f), joint_histogram(b, f)
-        self.h_af, self.h_bf = entropy(self.joint_af), entropy(self.joint_bf)
-        self._ab = (a, b)
+        self._levels = levels
+
+    @functools.cached_property
+    def p_fused(self) -> Tensor:
+        """Frequencies of the fused image's levels `(N, 256)`."""
+        return histogram(self._levels[2])
+
+    @functools.cached_property
+    def p(self) -> Tensor:
+        """Frequencies of each image's levels `(3, N, 256)`."""
+        return torch.stack((histogram(self._levels[0]), histogram(self._levels[1]), self.p_fused))
+
+    @functools.cached_property
+    def h(self) -> Tensor:
+        """Entropy of each image `(3, N)`."""
+        return torch.stack([entropy(p) for p in self.p])
+
+    @functools.cached_property
+    def joint_af(self) -> Tensor:
+        """Joint frequencies of a and fused `(N, 256, 256)`."""
+        return joint_histogram(self._levels[0], self._levels[2])
+
+    @functools.cached_property
+    def joint_bf(self) -> Tensor:
+        """Joint frequencies of b and fused."""
+        return joint_histogram(self._levels[1], self._levels[2])
+
+    @functools.cached_property
+    def joint_ab(self) -> Tensor:
+        """Joint frequencies of the two sources."""
+        return joint_histogram(self._levels[0], self._levels[1])
+
+    @functools.cached_property
+    def h_af(self) -> Tensor:
+        """Joint entropy of a and fused `(N,)`."""
+        return entropy(self.joint_af)
+
+    @functools.cached_property
+    def h_bf(self) -> Tensor:
+        """Joint entropy of b and fused `(N,)`."""
+        return entropy(self.joint_bf)
+
+    @functools.cached_property
+    def h_ab(self) -> Tensor:
+        """Joint entropy of the two sources `(N,)`."""
+        return entropy(self.joint_ab)
 
     @property
     def mutual(self) -> tuple[Tensor, Tensor]:
         """Mutual information of a and fused, and of b and fused, in bits, each `(N,)`."""
         h_a, h_b, h_f = self.h
         return h_a + h_f - self.h_af, h_b + h_f - self.h_bf
-
-    @functools.cached_property
-    def joint_ab(self) -> Tensor:
-        """Joint frequencies of the two sources."""
-        return joint_histogram(*self._ab)
-
-    @property
-    def h_ab(self) -> Tensor:
-        """Joint entropy of the two sources in bits `(N,)`."""
-        return entropy(self.joint_ab)
 
 
 def of_levels(t: Triple) -> Information:

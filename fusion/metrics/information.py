@@ -23,7 +23,7 @@ NAVA_ORDER = 0.43137  # Nava, Cristobal and Escalante-Ramirez 2007
 )
 def en(t: Triple) -> Tensor:
     """Shannon entropy of the fused image's 256 grey levels in bits; in [0, 8], higher is better."""
-    return of_levels(t).h[2]
+    return entropy(of_levels(t).p_fused)
 
 
 @metric(

@@ -37,7 +37,7 @@ class Triple:
     @property
     def levels(self) -> Tensor:
         """`(3, N, H, W)` int64 grey levels 0..255, rounded half up: what histograms count. No gradient passes."""
-        return self.once("levels", lambda: (self.stack.detach() + 0.5).floor().clamp(0, 255).long())
+        return self.once("levels", lambda: (self.stack.detach() + 0.5).clamp_(0, 255).long())
 
     @property
     def stretched(self) -> Tensor:

@@ -13,7 +13,7 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4
 # Toolbox steps that cannot be carried over, and how far the value may then lie from the toolbox's.
 # Q_C and Q_Y divide rounding noise of flat areas by itself: the toolbox's value depends on its order of summation.
 # Q_S and Q_W split flat windows between the sources by rounding noise; here evenly.
-# FMI of transforms of constant images correlates rounding noise of the transform; here such windows are constant.
+# FMI of wavelets of constant images correlates rounding noise of the transform; here such windows are constant.
 NOISE = {
     ("qc", "mf_camera_256x256"): 0.005,
     ("qc", "ir_coffee_127x161"): 0.002,
@@ -28,7 +28,6 @@ NOISE = {
     ("fmi_wavelet", "edge_const_fused_96x128"): 0.03,
     ("fmi_wavelet", "edge_const_source_b_96x128"): 0.02,
     ("fmi_wavelet", "edge_const_all_96x128"): 0.17,
-    ("fmi_dct", "edge_const_all_96x128"): 1.0,
 }
 
 

@@ -1,26 +1,18 @@
-"""Comparison of methods: tests of significance, ranks, tables, names of files, and the command line."""
-
-import csv
-import itertools
-import json
-import subprocess
-import sys
+"""Comparison of methods: tests of significance, ranks, tables, names of files, suites."""
 
 import numpy as np
 import pytest
 import scipy.stats
 from omegaconf import OmegaConf
-from PIL import Image
 
 from fusion.config import config_dir
-from fusion.errors import ConfigError, DataError
+from fusion.errors import DataError
 from fusion.metrics import Suite, names, score
 from fusion.metrics.journal import Journal
 from fusion.metrics.leaderboard import compare
 from fusion.metrics.naming import match_fused, pair_sources
 from fusion.metrics.significance import average_ranks, holm, wilcoxon
 from fusion.metrics.tables import latex, markdown
-from fusion.score import PartialError, score_folders
 
 
 @pytest.mark.parametrize("count", [5, 12, 30, 80])
@@ -132,108 +124,6 @@ def test_journal_resumes_only_what_is_unchanged(tmp_path):
     assert other.known("m", "1", "mark") is None
     other.close(finished=True)
     assert not path.exists()
-
-
-@pytest.fixture
-def folders(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in ("a", "b", "fused/One", "fused/Two"):
-        (tmp_path / name).mkdir(parents=True)
-    for i in range(5):
-        a, b = (rng.integers(0, 256, (24, 26, 3), dtype=np.uint8) for _ in range(2))
-        mean = ((a.astype(int) + b) // 2).astype(np.uint8)
-        Image.fromarray(a).save(tmp_path / "a" / f"{i}.png")
-        Image.fromarray(b).save(tmp_path / "b" / f"{i}.bmp")
-        Image.fromarray(mean).save(tmp_path / "fused" / "One" / f"{i}_One.png")
-        Image.fromarray(a).save(tmp_path / "fused" / "Two" / f"{i}.png")
-    return tmp_path
-
-
-def config(folder, **changes):
-    fused = {"One": str(folder / "fused" / "One"), "Two": str(folder / "fused" / "Two")}
-    suite = {"name": "mine", "metrics": ["qabf@vifb", "en"]}
-    fixed = {"precision": "float64", "device": "cpu", "workers": 1, "resume": True, "plot": "png"}
-    paths = {"a": str(folder / "a"), "b": str(folder / "b"), "fused": fused, "out": str(folder / "out" / "board.csv")}
-    return {**paths, "suite": suite, **fixed, **changes}
-
-
-def test_scoring_folders_writes_every_table(folders):
-    result = score_folders(config(folders))
-    out = folders / "out"
-    with (out / "board.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["method"], row["image"]) for row in rows] == [*itertools.product(["One", "Two"], "01234")]
-    triple = [
-        np.asarray(Image.open(p)) for p in (folders / "a/2.png", folders / "b/2.bmp", folders / "fused/One/2_One.png")
-    ]
-    values = score(*triple, ["qabf@vifb", "en"])
-    assert float(rows[2]["qabf@vifb:channels"]) == pytest.approx(values["qabf@vifb"])
-    assert float(rows[2]["en@exact:luma"]) == pytest.approx(values["en"])
-    assert "never resized" in rows[0]["made by"]
-    assert result.means["One"]["en@exact"] == pytest.approx(np.mean([float(r["en@exact:luma"]) for r in rows[:5]]))
-    written = {path.name for path in out.iterdir()}
-    suffixes = {".csv", ".json", ".md", ".tex", "_summary.csv", "_tests.csv", "_plot.png"}
-    assert written == {f"board{suffix}" for suffix in suffixes}
-    assert json.loads((out / "board.json").read_text())["columns"] == ["qabf@vifb, channels", "en@exact, luma"]
-
-
-def test_bad_files_are_named_and_do_not_lose_the_rest(folders):
-    (folders / "fused" / "One" / "1_One.png").write_bytes(b"not an image")
-    (folders / "fused" / "Two" / "3.png").unlink()
-    Image.new("RGB", (20, 24)).save(folders / "fused" / "Two" / "2.png")
-    (folders / "b" / "0.bmp").rename(folders / "b" / "lone.bmp")
-    with pytest.raises(PartialError) as caught:
-        score_folders(config(folders))
-    said = str(caught.value)
-    for part in ("1_One.png", "no fused image named 3", "sizes differ", "lone: source without a partner"):
-        assert part in said
-    assert caught.value.status == 1
-    with (folders / "out" / "board.csv").open() as file:
-        assert [(r["method"], r["image"]) for r in csv.DictReader(file)] == [
-            *[("One", "2"), ("One", "3"), ("One", "4")],
-            *[("Two", "1"), ("Two", "4")],
-        ]
-
-
-def test_without_a_common_image_the_scores_are_not_lost(folders):
-    for i in (1, 2, 3, 4):
-        (folders / "fused" / "One" / f"{i}_One.png").unlink()
-    (folders / "fused" / "Two" / "0.png").unlink()
-    with pytest.raises(DataError, match="every method"):
-        score_folders(config(folders))
-    partial = (folders / "out" / "board.csv.partial").read_text()
-    assert partial.count('"values"') == 5
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "said"),
-    [
-        ({"fused": {}}, ConfigError, "no folder given"),
-        ({"a": "nowhere"}, DataError, "no such folder"),
-        ({"precision": "half"}, ConfigError, "float64 or float32"),
-        ({"plot": "gif"}, ConfigError, "png, pdf, svg"),
-        ({"device": "gpu"}, ConfigError, "auto, cpu, cuda"),
-        ({"suite": {"metrics": ["qabff"]}}, ConfigError, "did you mean 'qabf'"),
-    ],
-)
-def test_mistakes_are_answered(folders, change, error, said):
-    with pytest.raises(error, match=said):
-        score_folders(config(folders, **change))
-
-
-def test_command_line_with_two_processes_and_a_missing_file(folders):
-    (folders / "fused" / "One" / "0_One.png").unlink()
-    command = [sys.executable, "-m", "fusion.score", f"a={folders}/a", f"b={folders}/b", "workers=2", "plot=null"]
-    arguments = [f"+fused.One={folders}/fused/One", f"fused.Two={folders}/fused/Two", "suite=toar"]
-    done = subprocess.run([*command, *arguments, f"out={folders}/s.csv"], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "no fused image named 0" in done.stderr and "Traceback" not in done.stderr
-    assert "| One |" in done.stdout and "Q_AB/F ↑" in done.stdout
-    with (folders / "s.csv").open() as file:
-        rows = {(row["method"], row["image"]): row for row in csv.DictReader(file)}
-    assert len(rows) == 9
-    triple = [np.asarray(Image.open(folders / name)) for name in ("a/3.png", "b/3.bmp", "fused/Two/3.png")]
-    assert float(rows["Two", "3"]["qcb@vifb:channels"]) == pytest.approx(score(*triple, "qcb", "vifb")["qcb"])
 
 
 SUITES = {

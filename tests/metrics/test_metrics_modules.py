@@ -1,11 +1,14 @@
 """torchmetrics classes: means, ids, pickling, and agreement of one process with two."""
 
+import multiprocessing as mp
 import pickle
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from fusion.errors import ConfigError, DataError
 from fusion.metrics import compute, info, names
@@ -73,39 +76,35 @@ def test_unknown_metric_is_refused_at_construction():
         FusionMetrics(["qabff"])
 
 
-def _rank(rank: int, port: int, queue) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    a, b, fused = images(5)
-    mine = [[0, 2, 4], [1, 3, 0]][rank]  # a distributed sampler repeats image 0 to give both ranks three
-    with_ids, without = FusionMetrics(METRICS), FusionMetrics(METRICS)
-    with_ids.update(a[mine], b[mine], fused[mine], ids=[f"image {i}" for i in mine])
-    without.update(a[mine], b[mine], fused[mine])
-    result = {name: value.item() for name, value in with_ids.compute().items()}
-    queue.put((rank, result, len(with_ids.table()), without.compute()["qabf"].item()))
-    dist.barrier()
-    dist.destroy_process_group()
+def _rank(rank: int, port: int) -> tuple[dict[str, float], int, float]:
+    """What one of two processes gets: means with ids, rows of the table, a mean without ids."""
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(minutes=5)
+    )
+    try:
+        a, b, fused = images(5)
+        mine = [[0, 2, 4], [1, 3, 0]][rank]  # a distributed sampler repeats image 0 to give both ranks three
+        with_ids, without = FusionMetrics(METRICS), FusionMetrics(METRICS)
+        with_ids.update(a[mine], b[mine], fused[mine], ids=[f"image {i}" for i in mine])
+        without.update(a[mine], b[mine], fused[mine])
+        means = {name: value.item() for name, value in with_ids.compute().items()}
+        return means, len(with_ids.table()), without.compute()["qabf"].item()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_two_processes_agree_with_one():
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
+    with ProcessPoolExecutor(1, mp.get_context("spawn")) as pool:
+        other = pool.submit(_rank, 1, port)
+        results = [_rank(0, port), other.result(timeout=300)]
     a, b, fused = images(5)
     values = compute(a, b, fused, METRICS)
     repeated = values["qabf"][[0, 2, 4, 1, 3, 0]].mean().item()
-    for _, result, rows, sums_only in results:
+    for means, rows, sums_only in results:
         assert rows == 5
         assert sums_only == pytest.approx(repeated)
-        for name, value in result.items():
+        for name, value in means.items():
             assert value == pytest.approx(values[name].mean().item())

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 import torchmetrics.functional.image as peers
 from skimage.metrics import structural_similarity
 
 from fusion.errors import ConfigError, DataError
 from fusion.metrics import CONVENTIONS, MetricKey, Suite, compute, info, names, score
+from fusion.metrics.feature_maps import dct_map
+from fusion.metrics.filters import correlate1d
 
 DIFFERENTIABLE = [name for name in names("exact") if info(name).differentiable]
 
@@ -55,6 +58,44 @@ def test_gradients_of_the_fused_image(name):
     assert torch.autograd.gradcheck(
         lambda f: compute(a, b, f, [name])[name], (fused,), fast_mode=True, eps=1e-7, atol=1e-4
     )
+
+
+def test_gradients_flow_after_a_run_in_inference_mode():
+    """What is kept between calls, such as filters, must serve both."""
+    a, b, fused = images(1, 24, 29)
+    with torch.inference_mode():
+        expected = compute(a, b, fused, ["ssim"])["ssim"].item()
+    again = compute(a, b, fused.requires_grad_(), ["ssim"])["ssim"].sum()
+    again.backward()
+    assert again.item() == pytest.approx(expected)
+    assert fused.grad.abs().sum() > 0
+
+
+def test_metrics_without_a_gradient_do_not_hinder_the_others():
+    a, b, fused = images(1, 24, 29)
+    values = compute(a, b, fused.requires_grad_(), names("exact"))
+    assert {name for name, value in values.items() if value.requires_grad} == set(DIFFERENTIABLE)
+    sum(value.sum() for value in values.values()).backward()
+    assert fused.grad.isfinite().all() and fused.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("taps", [3, 7, 11, 17])
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_correlation_is_that_of_torch(taps, dim):
+    generator = torch.Generator().manual_seed(taps)
+    planes = torch.rand(2, 3, 75, 41, generator=generator, dtype=torch.float64)
+    kernel = torch.rand(taps, generator=generator, dtype=torch.float64)
+    shape = (1, 1, taps, 1) if dim == -2 else (1, 1, 1, taps)
+    expected = torch.nn.functional.conv2d(planes.flatten(0, 1)[:, None], kernel.reshape(shape))
+    got = correlate1d(planes, kernel.tolist(), dim)
+    torch.testing.assert_close(got.flatten(0, 1), expected[:, 0], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [(12, 13), (64, 65), (33, 128)])
+def test_dct_is_that_of_scipy(size):
+    planes = torch.rand(2, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 255
+    expected = scipy.fft.dctn(planes.numpy(), axes=(1, 2), norm="ortho")
+    np.testing.assert_allclose(dct_map(planes).numpy(), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

@@ -1,0 +1,116 @@
+"""Score the folders of one or several methods, take up an interrupted run, and write the tables."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+import fusion
+from fusion.data.pairs import natural_key
+from fusion.errors import ConfigError, DataError
+from fusion.metrics import Suite
+from fusion.metrics.journal import Journal, stamp
+from fusion.metrics.leaderboard import Leaderboard, compare
+from fusion.scoring.jobs import find_jobs
+from fusion.scoring.report import write_report
+from fusion.scoring.run import run_jobs
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+class PartialError(DataError):
+    """Some images could not be scored; the tables hold the others."""
+
+    status = 1
+
+
+def score_folders(config: dict[str, Any]) -> Leaderboard:
+    """Scores the images of one or several methods and writes the tables beside `config["out"]`.
+
+    Args:
+        config: plain form of conf/score.yaml.
+
+    Raises:
+        ConfigError: for an unknown metric, device, precision or plot format, or without any fused folder.
+        DataError: for a missing folder or sources that share no name.
+        PartialError: after everything else was scored and written, if some images could not be.
+    """
+    suite, out = Suite.from_config(config["suite"]), Path(config["out"])
+    settings = _settings(suite, config)
+    device = _device(config["device"])
+    jobs, problems = find_jobs(Path(config["a"]), Path(config["b"]), _methods(config["fused"]))
+    if not jobs:
+        raise DataError(f"nothing to score: {'; '.join(problems[:5])}")
+    values: dict[str, dict[str, dict[str, float]]] = {job.method: {} for job in jobs}
+    journal = Journal(out.with_name(f"{out.name}.partial"), settings, config["resume"])
+    try:
+        marks = {job: stamp(job.files) for job in jobs}
+        for job in jobs:
+            if (known := journal.known(job.method, job.image, marks[job])) is not None:
+                values[job.method][job.image] = known
+        open_jobs = [job for job in jobs if job.image not in values[job.method]]
+        if len(open_jobs) < len(jobs):
+            print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} images were scored before")
+        results = run_jobs(open_jobs, suite.keys, DTYPES[config["precision"]], device, config["workers"])
+        for job, result in _bar(results, len(open_jobs)):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                values[job.method][job.image] = result
+                journal.add(job.method, job.image, marks[job], result)
+    finally:
+        journal.close(finished=False)
+    values = {m: {x: rows[x] for x in sorted(rows, key=natural_key)} for m, rows in values.items() if rows}
+    if not values:
+        raise DataError(f"no image could be scored: {'; '.join(problems[:5])}")
+    board = compare(suite, values)
+    write_report(board, values, settings, out, config["plot"])
+    journal.close(finished=not problems)
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise PartialError(f"{len(problems)} problem(s), the rest is in {out}: {shown}")
+    return board
+
+
+def _methods(fused: Any) -> dict[str, Path]:
+    if isinstance(fused, str):
+        return {Path(fused).name or fused: Path(fused)}
+    if not fused:
+        raise ConfigError("fused: no folder given; add fused=DIR, or +fused.METHOD=DIR for each method")
+    return {str(method): Path(folder) for method, folder in fused.items()}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: '{name}' is not known; expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: '{name}' was asked for, but torch sees no CUDA device; use device=cpu")
+    return device
+
+
+def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:
+    """How the numbers are made, for the tables and for resuming."""
+    if config["precision"] not in DTYPES:
+        raise ConfigError(f"precision: '{config['precision']}' is not known; expected {' or '.join(DTYPES)}")
+    if config["plot"] not in (None, "png", "pdf", "svg"):
+        raise ConfigError(f"plot: '{config['plot']}' is not known; expected png, pdf, svg or null")
+    return {
+        "suite": suite.name,
+        "note": suite.note,
+        "columns": [column.policy for column in suite.columns],
+        "sizes": "images are never resized",
+        "precision": config["precision"],
+        "version": f"fusion {fusion.__version__}, torch {torch.__version__}",
+    }
+
+
+def _bar(results: Iterable[Any], total: int) -> Iterable[Any]:
+    console = Console(stderr=True)
+    return track(results, "scoring", total, console=console, disable=not console.is_terminal)

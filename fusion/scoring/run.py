@@ -1,0 +1,115 @@
+"""Read and score one image after the other, on every core or on a GPU."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.data.image import read_image
+from fusion.errors import FusionError
+from fusion.metrics import compute
+from fusion.scoring.jobs import Job
+
+# a fork server imports torch once for all workers, spawned ones would each on their own
+START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+
+Loaded = tuple[Tensor, Tensor, Tensor] | str
+
+
+def _load(job: Job) -> Loaded:
+    """The three images `(1, 1|3, H, W)` uint8, or what is wrong with them."""
+    try:
+        pictures = [read_image(path) for path in job.files]
+    except FusionError as error:
+        return f"{job.method}, {job.image}: {error}"
+    sizes = {tuple(picture.pixels.shape[-2:]) for picture in pictures}
+    if len(sizes) > 1:
+        listed = ", ".join(
+            f"{p.name} {x.pixels.shape[-1]}x{x.pixels.shape[-2]}" for p, x in zip(job.files, pictures, strict=True)
+        )
+        return f"{job.method}, {job.image}: sizes differ ({listed}); metrics never resize"
+    a, b, fused = (x.pixels[:1] if x.is_gray else x.pixels for x in pictures)
+    return a[None], b[None], fused[None]
+
+
+def _measure(
+    job: Job, images: Loaded, keys: list[str], dtype: torch.dtype, device: torch.device
+) -> dict[str, float] | str:
+    if isinstance(images, str):
+        return images
+    try:
+        with torch.inference_mode():
+            a, b, fused = (x.to(device) for x in images)
+            values = compute(a, b, fused, keys, dtype=dtype)
+    except FusionError as error:
+        return f"{job.method}, {job.image}: {error}"
+    return {key: float(value) for key, value in values.items()}
+
+
+def _score_file(job: Job, keys: list[str], dtype: torch.dtype) -> dict[str, float] | str:
+    return _measure(job, _load(job), keys, dtype, torch.device("cpu"))
+
+
+def run_jobs(
+    jobs: list[Job], keys: list[str], dtype: torch.dtype, device: torch.device, workers: int
+) -> Iterator[tuple[Job, dict[str, float] | str]]:
+    """Scores jobs: on a CPU in processes of one thread each, on a GPU here, with threads that read ahead.
+
+    Args:
+        jobs: what to score.
+        keys: columns, as `fusion.metrics.compute` takes them.
+        dtype: of the computation.
+        device: where it runs.
+        workers: processes on a CPU, 0 for one per core.
+
+    Yields:
+        Each job in the order given, with its values or one line on what is wrong with its files.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or cores, len(jobs))
+    with ExitStack() as stack:
+        if device.type == "cpu" and workers > 1:
+            pool: Executor = stack.enter_context(ProcessPoolExecutor(workers, get_context(START), _start_worker))
+            for job, result in _ahead(pool, _score_file, [(job, keys, dtype) for job in jobs], 4 * workers):
+                yield job, result
+            return
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        for job, images in _ahead(pool, _load, [(job,) for job in jobs], 8):
+            yield job, _measure(job, images, keys, dtype, device)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is killed; waiting for work, it would never learn of it."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _ahead(pool: Executor, function: Any, calls: list[tuple[Any, ...]], depth: int) -> Iterator[tuple[Job, Any]]:
+    """Results in order, with at most `depth` calls under way."""
+    waiting: deque[tuple[Job, Future[Any]]] = deque()
+    try:
+        for call in calls:
+            waiting.append((call[0], pool.submit(function, *call)))
+            if len(waiting) >= depth:
+                job, future = waiting.popleft()
+                yield job, future.result()
+        while waiting:
+            job, future = waiting.popleft()
+            yield job, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
