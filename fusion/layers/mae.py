@@ -1,6 +1,8 @@
 """The masked-autoencoder ViT (He et al. 2022) as a backbone: encoder, pixel decoder, and nothing of what is done with them."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -9,6 +11,21 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from fusion.layers.pos_embed import resize_pos_embed, sincos_pos_embed_2d
+
+
+def in_float32(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Run a method of a module in float32 under autocast.
+
+    For the few layers that a picture passes without a residual path around them: bfloat16 would keep it to two or three grey
+    levels only.
+    """
+
+    @wraps(method)
+    def run(self: nn.Module, tokens: Tensor, *args: Any) -> Tensor:
+        with torch.autocast(tokens.device.type, enabled=False):
+            return method(self, tokens.float(), *args)
+
+    return run
 
 
 class MAE(nn.Module):
@@ -80,14 +97,25 @@ class MAE(nn.Module):
         Returns:
             `(B, h, w, embed_dim)`.
         """
-        tokens = self.patch_embed.proj(images).permute(0, 2, 3, 1)
+        tokens = self.embed_patches(images)
         return tokens + resize_pos_embed(self.pos_embed, tokens.shape[1:3], transposed_pos)
 
     def embed_for_decoder(self, tokens: Tensor, transposed_pos: bool = False) -> Tensor:
         """Encoder output to decoder input: norm, projection, decoder positions. `(B, h, w, C)` to `(B, h, w, C')`."""
-        tokens = self.decoder_embed(self.norm(tokens))
+        tokens = self.project_to_decoder(tokens)
         return tokens + resize_pos_embed(self.decoder_pos_embed, tokens.shape[1:3], transposed_pos)
 
+    @in_float32
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """Patch tokens without positions, `(B, 3, H, W)` to `(B, h, w, embed_dim)`."""
+        return self.patch_embed.proj(images).permute(0, 2, 3, 1)
+
+    @in_float32
+    def project_to_decoder(self, tokens: Tensor) -> Tensor:
+        """Norm and projection of the encoder's output, `(..., C)` to `(..., C')`."""
+        return self.decoder_embed(self.norm(tokens))
+
+    @in_float32
     def predict(self, tokens: Tensor) -> Tensor:
         """Decoder tokens `(B, h, w, C')` to ImageNet-normalised pixels `(B, 3, H, W)`."""
         patches = self.decoder_pred(self.decoder_norm(tokens))

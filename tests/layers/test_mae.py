@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusion.errors import ConfigError
 from fusion.layers.mae import MAE
 from fusion.layers.pos_embed import resize_pos_embed, sincos_pos_embed_2d
 from fusion.layers.windows import windowed_block
+from fusion.models.mae import MAEPretraining
 from fusion.models.mae.identity import patch_functions, start_as_identity
 from fusion.models.mae.network import MaskedAutoencoder, sample_positions
 
@@ -64,6 +66,23 @@ def test_predict_undoes_patches():
         prediction, _ = MaskedAutoencoder(backbone).eval()(smooth, 0.0)
     psnr = -10 * (prediction - smooth).square().mean().log10()
     assert psnr > 30, f"an identity start gives pictures back, not {psnr:.1f} dB"
+
+
+def test_a_picture_passes_in_float32_under_autocast():
+    torch.manual_seed(0)
+    network = MaskedAutoencoder(MAE(8, 14, 192, 1, 3, 192, 1, 3)).eval()
+    start_as_identity(network.backbone)  # blocks add nothing yet, so that only what surrounds them can round
+    images = torch.rand(1, 3, 112, 112)
+    with torch.no_grad():
+        expected, _ = network(images, 0.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded, _ = network(images, 0.0)
+    torch.testing.assert_close(rounded, expected, atol=1e-5, rtol=0)
+
+
+def test_unknown_losses_of_the_pretraining_are_refused():
+    with pytest.raises(ConfigError, match="model.loss=l3 is not one of mse, log_mse, log_contrast"):
+        MAEPretraining.check_config({"loss": "l3"})
 
 
 def test_patch_functions_are_an_orthonormal_basis_with_luma_first():

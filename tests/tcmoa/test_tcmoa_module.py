@@ -11,7 +11,7 @@ from fusion.models.tcmoa import TaskCustomizedLoss, TCMoA, UnifiedLoss
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.losses import mutual_information_regularization
 from fusion.models.tcmoa.placement import site_blocks
-from fusion.moe.adapters import AdaptFormer, FrozenBackbone, MixtureOfAdapters, SingleAdapter
+from fusion.moe.adapters import AdaptFormer, FrozenBackbone, MixtureOfAdapters, PromptControl, SingleAdapter
 from fusion.moe.experts import MLPExperts
 from fusion.moe.routers import NoisyTopKRouter
 
@@ -105,12 +105,21 @@ def test_alpha_zero_weighs_both_sources_alike():
     # With prompts of one half and no embeddings the first fusion does not know which source is which.
     site = model.network.encoder.sites["1"]
     tokens = torch.randn(2, 1, 2, 2, 48)
-    from fusion.moe.adapters import PromptControl
-
     half = PromptControl(alpha=0.0)
     forward, backward = site(tokens[0], tokens[1], 0, half), site(tokens[1], tokens[0], 0, half)
     torch.testing.assert_close(forward.a - 0.5 * tokens[0], backward.a - 0.5 * tokens[1])
     assert one.fused.shape == other.fused.shape
+
+
+def test_residual_fusion_starts_as_a_weighted_mean():
+    adapter = partial(MixtureOfAdapters, fusion_layer="residual", source_embedding_std=0.0)
+    site = build(adapter).network.encoder.sites["1"]
+    a, b = torch.randn(2, 1, 2, 3, 48)
+    out = site(a, b, 0, PromptControl())
+    p_a, p_b = out.prompts.unsqueeze(-1).unbind(1)
+    fused = p_a * a + p_b * b
+    torch.testing.assert_close(out.a, (fused + a) / 2)
+    torch.testing.assert_close(out.b, (fused + b) / 2)
 
 
 def test_router_mix_of_one_task_is_that_task():
@@ -176,6 +185,16 @@ def test_every_trainable_parameter_gets_a_gradient(loss, task):
     sum(terms.values()).backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without  # or DDP would wait for them
+
+
+def test_prompts_can_learn_at_a_rate_of_their_own():
+    model = build(prompt_lr_scale=5.0, optimizer=partial(torch.optim.AdamW, lr=1e-3))
+    groups = model.parameter_groups(0.05)
+    rates = {id(p): group.get("lr", 1e-3) for group in groups for p in group["params"]}
+    site = model.network.encoder.sites["1"]
+    assert rates[id(site.reduce.weight)] == rates[id(site.experts.w1)] == pytest.approx(5e-3)
+    assert rates[id(site.alpha)] == rates[id(site.fuse[0].weight)] == pytest.approx(1e-3)
+    assert len(rates) == sum(p.requires_grad for p in model.parameters())
 
 
 def test_term_weights_replace_the_table_and_unknown_terms_are_named():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
@@ -16,6 +17,10 @@ from fusion.models.base import FusionModel
 from fusion.models.mae.identity import start_as_identity
 from fusion.models.mae.network import MaskedAutoencoder
 from fusion.models.output import FusionOutput
+
+LOSSES = ("mse", "log_mse", "log_contrast")
+SSIM_C2 = 0.03**2
+"""What SSIM adds to variances, for pictures in [0, 1]."""
 
 
 class MAEPretraining(FusionModel):
@@ -29,6 +34,9 @@ class MAEPretraining(FusionModel):
         mask_ratio: range the share of hidden patches is drawn from (MAE: 0.75 always).
         full_share: share of the batches that hide nothing (MAE: 0).
         max_zoom: see `MaskedAutoencoder`.
+        loss: "mse" (MAE), or "log_mse": a batch counts by its relative error, so that the small errors of batches that hide
+            nothing are not lost under the large ones of those that do; or "log_contrast": the same of errors against the
+            contrast of their patch as SSIM sees it, which counts noise in flat patches.
         identity_init: start from a backbone that nearly passes pictures through, see `start_as_identity`.
         base: see `FusionModel`.
     """
@@ -39,6 +47,7 @@ class MAEPretraining(FusionModel):
         mask_ratio: Sequence[float] = (0.0, 0.75),
         full_share: float = 0.5,
         max_zoom: float = 6.0,
+        loss: str = "mse",
         identity_init: bool = True,
         **base: Any,
     ) -> None:
@@ -47,13 +56,15 @@ class MAEPretraining(FusionModel):
             start_as_identity(backbone)
         load_backbone(backbone)
         self.network = MaskedAutoencoder(backbone, max_zoom)
-        self.mask_ratio, self.full_share = tuple(mask_ratio), full_share
+        self.mask_ratio, self.full_share, self.loss = tuple(mask_ratio), full_share, loss
         self.size_multiple = backbone.grid * backbone.patch_size
         self.example_size = (self.size_multiple, self.size_multiple)
 
     @staticmethod
     def check_config(config: dict[str, Any]) -> None:
-        """Refuse mask ratios outside of [0, 1)."""
+        """Refuse mask ratios outside of [0, 1), and losses that are not known."""
+        if (loss := config.get("loss", "mse")) not in LOSSES:
+            raise ConfigError(f"model.loss={loss} is not one of {', '.join(LOSSES)}")
         low, high = config.get("mask_ratio", (0.0, 0.75))
         if not 0 <= low <= high < 1:
             raise ConfigError(f"model.mask_ratio=[{low}, {high}] must be a range within [0, 1)")
@@ -64,7 +75,7 @@ class MAEPretraining(FusionModel):
         return FusionOutput(prediction.clamp(0, 1), extras={"mask": mask})
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
-        """Mean squared error in normalised colours over all patches: the visible ones are to be kept as well."""
+        """Squared error in normalised colours over all patches: the visible ones are to be kept as well."""
         images = torch.cat([batch["a"], batch["b"]])
         # Drawn from the step, not from a stream, so that a resumed run and every rank draw the same.
         draw = random.Random(f"mask {self.trainer.global_step}")
@@ -72,14 +83,16 @@ class MAEPretraining(FusionModel):
         prediction, _ = self.network(images, 0.0 if full else draw.uniform(*self.mask_ratio))
         with torch.autocast(images.device.type, enabled=False):
             error = ((prediction - images) / self.network.normalize.std) ** 2
-        loss = error.mean()
-        self.log("train/full" if full else "train/masked", loss.detach(), batch_size=len(images))
-        return loss
+            if self.loss == "log_contrast":
+                error = error / (_patch_variance(images, self.network.backbone.patch_size) + SSIM_C2) * SSIM_C2
+            error = error.mean()
+        self.log("train/full" if full else "train/masked", error.detach(), batch_size=len(images))
+        return error if self.loss == "mse" else (error + 1e-6).log()
 
     def validation_step(self, batch: FusionBatch, batch_idx: int) -> None:
         """PSNR in dB with nothing hidden, and with three quarters hidden, on the hidden patches alone."""
         images = torch.cat([batch["a"], batch["b"]])
-        images = torch.nn.functional.interpolate(images, self.example_size, mode="area")
+        images = F.interpolate(images, self.example_size, mode="area")
         prediction, _ = self.network(images, 0.0)
         psnr = peak_signal_noise_ratio(prediction.clamp(0, 1), images, data_range=1.0)
         prediction, mask = self.network(images, 0.75)
@@ -89,3 +102,9 @@ class MAEPretraining(FusionModel):
 
     def on_validation_epoch_end(self) -> None:
         """Nothing to gather: the pretraining has no per-image table."""
+
+
+def _patch_variance(images: Tensor, size: int) -> Tensor:
+    """Variance over the pixels of each patch and colour, at every pixel: `(B, 3, H, W)` to the same."""
+    mean, square = (F.avg_pool2d(x, size) for x in (images, images.square()))
+    return F.interpolate((square - mean.square()).clamp_min(0), scale_factor=size)

@@ -41,7 +41,7 @@ class MaskedAutoencoder(nn.Module):
         backbone, batch = self.backbone, len(images)
         grid = backbone.grid
         views = self._positions(batch, images.device)
-        tokens = backbone.patch_embed.proj(self.normalize(images)).flatten(2).transpose(1, 2)
+        tokens = backbone.embed_patches(self.normalize(images)).flatten(1, 2)
         tokens = tokens + sample_positions(backbone.pos_embed, views)
         order = torch.rand(batch, grid * grid, device=images.device).argsort(1)
         keep = max(1, round(grid * grid * (1 - mask_ratio)))
@@ -49,7 +49,7 @@ class MaskedAutoencoder(nn.Module):
         tokens = tokens.gather(1, kept.expand(-1, -1, tokens.shape[2]))
         for block in backbone.blocks:
             tokens = block(tokens)
-        tokens = backbone.decoder_embed(backbone.norm(tokens))
+        tokens = backbone.project_to_decoder(tokens)
         full = self.mask_token.to(tokens.dtype).repeat(batch, grid * grid, 1)
         tokens = full.scatter(1, kept.expand(-1, -1, tokens.shape[2]), tokens)
         tokens = tokens + sample_positions(backbone.decoder_pos_embed, views)

@@ -1,5 +1,6 @@
 """TC-MoA as a LightningModule."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from fusion.moe.routers import TaskWeights
 UNSEEN = {"medical": "vif", "nir": "vif", "pansharpening": "vif"}
 """Tasks without a router of their own and the task whose router serves them (Sec. 4.6)."""
 COLORS = ("rgb", "yuv")
+PROMPT_MAKERS = re.compile(r"\.sites\.\d+\.(norm1|reduce|norm2|router|experts)\.")
 
 
 class TCMoA(FusionModel):
@@ -39,6 +41,7 @@ class TCMoA(FusionModel):
         tau, tau_shift: blocks per adapter site and where in its group the site lies.
         size_policy: how `fuse` treats sizes, see `fuse_any_size`.
         color: "rgb" runs on the colour images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
+        prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read).
         weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.
         network: further arguments of `TCMoANetwork`.
         base: see `FusionModel`.
@@ -60,11 +63,13 @@ class TCMoA(FusionModel):
         tau_shift: int | None = None,
         size_policy: str = "arbitrary",
         color: str = "rgb",
+        prompt_lr_scale: float = 1.0,
         weights: str | None = None,
         network: Mapping[str, Any] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        self.prompt_lr_scale = prompt_lr_scale
         self.tasks, self.size_policy, self.color = tuple(tasks), size_policy, color
         recipe = adapter(num_experts=num_experts, top_k=top_k, num_tasks=len(self.tasks), router=router, expert=expert)
         load_backbone(backbone)
@@ -99,6 +104,17 @@ class TCMoA(FusionModel):
         state = {key.removeprefix("network."): value for key, value in state.items()}
         frozen = {f"backbone.{name}" for name, p in self.network.backbone.named_parameters() if not p.requires_grad}
         load_strict(self.network, state, weights, may_miss=frozen)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Those of `FusionModel`, with a learning rate of their own for what makes the prompts."""
+        groups = super().parameter_groups(weight_decay)
+        if self.prompt_lr_scale == 1:
+            return groups
+        faster = {p for name, p in self.named_parameters() if PROMPT_MAKERS.search(name)}
+        lr = self.optimizer.keywords["lr"] * self.prompt_lr_scale
+        slow_groups = [{**group, "params": [p for p in group["params"] if p not in faster]} for group in groups]
+        fast_groups = [{**group, "params": [p for p in group["params"] if p in faster], "lr": lr} for group in groups]
+        return slow_groups + fast_groups
 
     def forward(
         self,

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.fusion_conv import BottleneckConv
+from fusion.layers.fusion_conv import BottleneckConv, ResidualConv
 from fusion.moe.adapters.base import Adapter, PromptControl, SiteOutput
 from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
 from fusion.moe.routers import TaskWeights
 
 SOURCE_EMBEDDINGS = ("learnable", "frozen_random", "none")
 PROMPT_ORDERS = ("mean_sigmoid", "sigmoid_mean")
-FUSION_LAYERS = ("conv", "identity")
+FUSION_LAYERS = {"conv": BottleneckConv, "residual": ResidualConv, "identity": nn.Identity}
 
 
 class MixtureSite(nn.Module):
@@ -36,11 +36,11 @@ class MixtureSite(nn.Module):
         self.router = recipe.router(dim=inner, num_experts=n, top_k=k, num_tasks=tasks)
         self.experts = recipe.expert(dim=inner, num_experts=n)
         # The released code keeps these in a plain list: never trained, never saved. Registered, they are the paper's S.
-        embedding = (
-            torch.zeros(tasks, 2, dim) if recipe.source_embedding == "none" else torch.randn(tasks, 2, dim) * 0.02
-        )
+        std = 0.0 if recipe.source_embedding == "none" else recipe.source_embedding_std
+        embedding = torch.randn(tasks, 2, dim) * std
         self.source_embedding = nn.Parameter(embedding, requires_grad=recipe.source_embedding == "learnable")
-        self.fuse = BottleneckConv(dim, recipe.reduction) if recipe.fusion_layer == "conv" else nn.Identity()
+        layer = FUSION_LAYERS[recipe.fusion_layer]
+        self.fuse = layer(dim, recipe.reduction)
         self.alpha = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
@@ -79,7 +79,9 @@ class MixtureOfAdapters(Adapter):
         mix: how experts combine: "log_sum_exp" (released code) or "linear" (Eq. 4).
         prompt_order: "mean_sigmoid" (released code: sigmoid of the channel mean) or "sigmoid_mean" (Eq. 4).
         source_embedding: "learnable" (Eq. 5), "frozen_random" (what the released code amounts to), or "none".
-        fusion_layer: "conv", or "identity" (supplement Fig. 12, without the fusion convolutions).
+        source_embedding_std: spread that the source embeddings start with.
+        fusion_layer: "conv", "residual" (see `ResidualConv`; with embeddings that start at zero the network then starts as a plain
+            mean of its sources), or "identity" (supplement Fig. 12, without the fusion convolutions).
         dispatch: "dense" or "sparse".
         parts: see `Adapter`.
     """
@@ -90,6 +92,7 @@ class MixtureOfAdapters(Adapter):
         mix: str = "log_sum_exp",
         prompt_order: str = "mean_sigmoid",
         source_embedding: str = "learnable",
+        source_embedding_std: float = 0.02,
         fusion_layer: str = "conv",
         dispatch: str = "dense",
         **parts: Any,
@@ -105,7 +108,8 @@ class MixtureOfAdapters(Adapter):
             if value not in known:
                 raise ConfigError(f"model.adapter.{key}={value} is not one of {', '.join(known)}")
         self.reduction, self.mix, self.prompt_order = reduction, mix, prompt_order
-        self.source_embedding, self.fusion_layer, self.dispatch = source_embedding, fusion_layer, dispatch
+        self.source_embedding, self.source_embedding_std = source_embedding, source_embedding_std
+        self.fusion_layer, self.dispatch = fusion_layer, dispatch
 
     def site(self, dim: int) -> nn.Module:
         """A `MixtureSite` of this width."""
