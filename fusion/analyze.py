@@ -8,7 +8,10 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 
 from fusion.analysis.bias import bias
+from fusion.analysis.expert_maps import expert_maps
 from fusion.analysis.experts import experts
+from fusion.analysis.features import features
+from fusion.analysis.gates import gates
 from fusion.analysis.prompts import prompts
 from fusion.analysis.routing import routing
 from fusion.analysis.scenes import Study, scenes
@@ -24,8 +27,11 @@ OF_MODELS: dict[str, Callable[[Study], list[Path]]] = {
     "prompts": prompts,
     "bias": bias,
     "experts": experts,
+    "expert_maps": expert_maps,
+    "features": features,
 }
-KINDS = (*OF_MODELS, "sweep")
+OF_FOLDERS: dict[str, Callable[[Path, Path, dict[str, Any]], list[Path]]] = {"sweep": sweep, "gates": gates}
+KINDS = (*OF_MODELS, *OF_FOLDERS)
 
 
 def analyze(cfg: DictConfig) -> list[Path]:
@@ -43,12 +49,15 @@ def analyze(cfg: DictConfig) -> list[Path]:
         raise ConfigError(f"kind={kind}: {f'did you mean {hint}? ' if hint else ''}known: {', '.join(KINDS)}")
     folder = Path(plain(cfg.paths)["output_dir"])
     options = plain(cfg[kind])
-    if kind == "sweep":
+    if kind in OF_FOLDERS:
         if cfg.dir is None:
-            raise ConfigError(
-                "kind=sweep needs the folder of a sweep: dir=FOLDER, as python -m fusion.train -m printed it"
+            what = (
+                "a sweep: dir=FOLDER, as python -m fusion.train -m"
+                if kind == "sweep"
+                else "a run: dir=FOLDER, as training"
             )
-        paths = sweep(Path(cfg.dir).expanduser(), folder, options)
+            raise ConfigError(f"kind={kind} needs the folder of {what} printed it")
+        paths = OF_FOLDERS[kind](Path(cfg.dir).expanduser(), folder, options)
     else:
         paths = OF_MODELS[kind](study(cfg, folder, options))
     for path in paths:

@@ -1,6 +1,5 @@
 """Fuse and score a data set: `python -m fusion.evaluate ckpt_path=RUN_FOLDER data=NAME paths.data_dir=DIR`."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from lightning import Callback, LightningDataModule, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from fusion.analysis.tables import write_csv, write_text
 from fusion.api import build_model, load_model, model_of_job
 from fusion.callbacks.contact_sheet import ContactSheet
 from fusion.callbacks.prediction_writer import PredictionWriter
@@ -40,14 +40,15 @@ def evaluate(cfg: DictConfig) -> float | None:
     """Fuse and score one part of the data with a model and with the baselines.
 
     Leaves in the run folder: `fused/<method>/<data set>/`, `scores.csv` (a row per method and image), `summary.csv` and
-    `summary.md` (means per method and data set), `contact_sheet.png` (some pairs with what the model made of them).
+    `summary.md` (means per method and data set), `contact_sheet.png` (some pairs with what the model made of them), and what
+    `downstream=` adds.
 
     Returns:
         The mean of the monitored metric over the model's images, for sweepers.
     """
     skipped = ("callbacks", "optimizer", "scheduler", "control")
     config: dict[str, Any] = {str(key): plain(cfg[key]) for key in cfg if key not in skipped}
-    check({key: config[key] for key in ("data", "trainer")})
+    check({key: config[key] for key in ("data", "trainer", "downstream") if config.get(key)})
     columns = choose_columns(config)
     folder = Path(config["paths"]["output_dir"])
     if config["part"] not in ("test", "val"):
@@ -65,17 +66,23 @@ def evaluate(cfg: DictConfig) -> float | None:
     model.eval_controls = controls
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if model_of_job(cfg) is None else None
+    downstream = instantiate(config.get("downstream"))
     metrics = [column.name for column in columns]
     sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []
-    rows = score_model(recorded or config["name"], model, data, metrics, config, folder, sheet)
+    name = recorded or config["name"]
+    watchers = [] if downstream is None else [downstream.callback(name)]
+    rows = score_model(name, model, data, metrics, config, folder, [*sheet, *watchers])
     own = len(rows)
     for name in config["baselines"]:
-        rows += score_model(name, load_model(name), data, metrics, config, folder)
+        watchers = [] if downstream is None else [downstream.callback(name)]
+        rows += score_model(name, load_model(name), data, metrics, config, folder, watchers)
     if os.environ.get("RANK", "0") == "0":
         write_tables(rows, folder, columns)
         print((folder / "summary.md").read_text(), end="")
+        for path in [] if downstream is None else downstream.write(folder):
+            print(path.read_text() if path.suffix == ".md" else path)
         print(f"run folder: {folder}")
-    metric = config["monitor"]["metric"].rsplit("/", 1)[-1]
+    metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
     values = [row[metric] for row in rows[:own] if metric in row]
     return fmean(values) if values else None
 
@@ -138,7 +145,7 @@ def choose_columns(config: dict[str, Any]) -> list[Column]:
 def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
     """Write scores per image, and their means per method and data set as CSV and Markdown."""
     metrics = [column.name for column in columns]
-    write_csv(folder / "scores.csv", [*LABELS, *metrics], [[row[key] for key in (*LABELS, *metrics)] for row in rows])
+    write_csv(folder / "scores.csv", rows, [*LABELS, *metrics])
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset"], row["method"]), []).append(row)
@@ -146,22 +153,14 @@ def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
         [dataset, method, len(group), *(fmean(row[metric] for row in group) for metric in metrics)]
         for (dataset, method), group in sorted(groups.items(), key=lambda item: item[0][0])
     ]
-    write_csv(folder / "summary.csv", ["dataset", "method", "pairs", *metrics], table)
+    keys = ["dataset", "method", "pairs", *metrics]
+    write_csv(folder / "summary.csv", [dict(zip(keys, line, strict=True)) for line in table], keys)
     header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for labels, values in ((line[:3], line[3:]) for line in table):
         numbers = [f"{value:.{column.decimals}f}" for value, column in zip(values, columns, strict=True)]
         lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
-    (folder / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    """Write a table, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    os.replace(temporary, path)
+    write_text(folder / "summary.md", "\n".join(lines) + "\n")
 
 
 @door("evaluate", prepare=free_controls)

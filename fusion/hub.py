@@ -50,6 +50,7 @@ REGISTRY: dict[str, Weights] = {
         _MAE_SOURCE + ", with GAN loss",
         _MAE_URL + "mae_visualize_vit_large_ganloss.pth",
     ),
+    "gifnet": Weights("Final.model", "released GIFNet checkpoint", page="https://github.com/AWCXV/GIFNet (model/)"),
     "tcmoa_base": Weights("tcmoa_base.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
     "tcmoa_large": Weights("tcmoa_large.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
 }

@@ -1,6 +1,7 @@
 """Learning-rate schedules as a function of the fractional epoch."""
 
 import math
+from collections.abc import Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -92,3 +93,37 @@ class _Ramp:
 
     def __call__(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.warmup_steps + 1))
+
+
+def multi_step(
+    optimizer: Optimizer,
+    steps_per_epoch: float,
+    epochs: float,
+    hold: int = 1,
+    milestones: Sequence[float] = (2 / 3, 11 / 12),
+    factor: float = 0.1,
+) -> LambdaLR:
+    """A learning rate that drops by a factor at each milestone.
+
+    Args:
+        optimizer: optimiser whose groups' `lr` are the base learning rates.
+        steps_per_epoch: optimiser steps per epoch.
+        epochs: length of the schedule, in epochs.
+        hold: not used.
+        milestones: shares of the schedule in (0, 1), so that they move along when a run is made longer.
+        factor: of each drop.
+
+    Raises:
+        ConfigError: milestones outside of (0, 1).
+    """
+    if not all(0 < milestone < 1 for milestone in milestones):
+        raise ConfigError(f"scheduler.milestones={list(milestones)}: expected shares of the run between 0 and 1")
+    return LambdaLR(optimizer, _Drops([round(m * epochs * steps_per_epoch) for m in milestones], factor))
+
+
+class _Drops:
+    def __init__(self, steps: list[int], factor: float) -> None:
+        self.steps, self.factor = steps, factor
+
+    def __call__(self, step: int) -> float:
+        return self.factor ** sum(step >= drop for drop in self.steps)

@@ -4,15 +4,20 @@ from fusion.losses.gradient import color_gradient, max_gradient_l1, strongest
 from fusion.losses.intensity import max_pixel_l1, mean_pixel_l1
 from fusion.losses.mef_ssim import mef_ssim
 from fusion.losses.patches import sharper_patches, sobel_magnitude
+from fusion.losses.regions import box_mask, max_sobel_l1, region_pixel_l1, sobel
 from fusion.losses.structure import ssim
 
 __all__ = [
+    "box_mask",
     "color_gradient",
     "max_gradient_l1",
     "max_pixel_l1",
+    "max_sobel_l1",
     "mean_pixel_l1",
     "mef_ssim",
+    "region_pixel_l1",
     "sharper_patches",
+    "sobel",
     "sobel_magnitude",
     "ssim",
     "strongest",

@@ -75,6 +75,14 @@ class FusionModel(LightningModule):
         """Weighted loss terms by name; training minimises their sum."""
         raise NotImplementedError
 
+    def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:
+        """Controls of `forward` that come with a batch (boxes, instructions), in training and evaluation."""
+        return {}
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Parameters for the optimiser: those that require gradients; vectors and biases do not decay."""
+        return param_groups_weight_decay(self, weight_decay)
+
     def frozen_state_keys(self) -> set[str]:
         """State-dict keys that checkpoints leave out, because named weights bring them back."""
         return set()
@@ -129,7 +137,7 @@ class FusionModel(LightningModule):
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> dict[str, Any]:
         task = batch["task"]
-        terms = self.losses(self(batch["a"], batch["b"], task), batch)
+        terms = self.losses(self(batch["a"], batch["b"], task, **self.batch_controls(batch)), batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         detached = {name: term.detach().float() for name, term in terms.items()} | {"loss": loss.detach()}
         self._latest |= {f"train/{task}/{name}": value for name, value in detached.items()}
@@ -150,7 +158,8 @@ class FusionModel(LightningModule):
             self.log(name, value, prog_bar=name.endswith("/loss"), batch_size=batch_size)
 
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
-        output = self._fuse_tensor(batch["a"], batch["b"], batch["task"], **self.eval_controls)
+        controls = self.batch_controls(batch) | self.eval_controls
+        output = self._fuse_tensor(batch["a"], batch["b"], batch["task"], **controls)
         output.fused = output.fused.float().clamp(0, 1)
         values: dict[str, Tensor] = {}
         if self.eval_metrics:
@@ -180,7 +189,8 @@ class FusionModel(LightningModule):
         self._finish_evaluation("test")
 
     def predict_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:
-        output = self._fuse_tensor(batch["a"], batch["b"], batch["task"], **self.eval_controls)
+        controls = self.batch_controls(batch) | self.eval_controls
+        output = self._fuse_tensor(batch["a"], batch["b"], batch["task"], **controls)
         output.fused = output.fused.float().clamp(0, 1)
         return output
 
@@ -190,9 +200,7 @@ class FusionModel(LightningModule):
         if self.optimizer is None:
             raise ConfigError("the model has no optimizer: give one, as conf/optimizer does")
         decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0.0)
-        # Only parameters that require gradients; vectors and biases do not decay.
-        groups = param_groups_weight_decay(self, decay)
-        groups = [group for group in groups if group["params"]]
+        groups = [group for group in self.parameter_groups(decay) if group["params"]]
         if not groups:
             raise ConfigError(f"{type(self).__name__} has no parameters to train: evaluate it instead")
         optimizer = self.optimizer(groups)

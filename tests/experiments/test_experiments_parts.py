@@ -13,7 +13,9 @@ from fusion.config import check, config_dir, instantiate
 from fusion.data.batch import TASKS
 
 GROUPS = ("router", "expert", "adapter", "loss", "backbone")
+OF_OTHER_MODELS = {("loss", "gifnet")}
 PARTS = [(group, path.stem) for group in GROUPS for path in sorted((config_dir() / "model" / group).glob("*.yaml"))]
+PARTS = [part for part in PARTS if part not in OF_OTHER_MODELS]
 LARGE = [part for part in PARTS if part in (("backbone", "mae_base"), ("backbone", "mae_large"))]
 PUBLISHED = Path(__file__).parents[2] / "experiments" / "tcmoa" / "published"
 

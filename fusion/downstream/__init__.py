@@ -1,0 +1,1 @@
+"""What fused images are good for: detection and other tasks on them, their networks and scores."""

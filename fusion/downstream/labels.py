@@ -1,0 +1,21 @@
+"""Labels of batches."""
+
+import torch
+from torch import Tensor
+
+from fusion.data.batch import FusionBatch
+from fusion.errors import DataError
+
+
+def masks_of(batch: FusionBatch) -> Tensor:
+    """Class maps `(B, H, W)` of a batch.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not isinstance(batch.get("mask"), torch.Tensor):
+        names = ", ".join(batch["name"][:3])
+        raise DataError(
+            f"these pairs have no label maps ({names}): take data that has them, such as data=fmb or data=vt5000"
+        )
+    return batch["mask"]

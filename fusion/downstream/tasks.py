@@ -1,0 +1,96 @@
+"""Frozen networks of tasks, whose losses train a fusion method (T-OAR, stage two)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from fusion.data.batch import FusionBatch
+from fusion.models.base import FusionModel
+from fusion.models.checkpoint import state_digest
+
+
+class FrozenTask:
+    """A trained network that does not change, but lets gradients pass to the images.
+
+    Args:
+        module: the trained module.
+        weight: of the loss.
+    """
+
+    def __init__(self, module: FusionModel, weight: float = 1.0) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.weight = weight
+        state = module.state_dict()
+        self.digest = state_digest(state, state)
+
+    def losses(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
+        """Weighted terms of fused images `(B, 3, H, W)`, around [0, 1], with the labels of their pairs."""
+        self.module.to(images.device)
+        return {name: self.weight * term for name, term in self._terms(images, batch).items()}
+
+    def _terms(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
+        module: Any = self.module
+        return module.image_losses(images, batch)
+
+
+class DetectionTask(FrozenTask):
+    """A detector's loss, in which proposals are sampled as in its training.
+
+    Args:
+        ckpt_path: checkpoint or run folder of a detector.
+        weight: of the loss (released T-OAR code: 2).
+    """
+
+    def __init__(self, ckpt_path: str | None = None, weight: float = 2.0) -> None:
+        from fusion.downstream.detection import DetectorTraining
+        from fusion.downstream.training import load_trained
+
+        key = "model.task_networks.detection.ckpt_path"
+        super().__init__(load_trained(ckpt_path, DetectorTraining, key, "moe_fusion/detector_m3fd"), weight)
+
+    def _terms(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
+        from fusion.downstream.detection.module import labels_of
+
+        boxes, labels = labels_of(batch)
+        network: Any = self.module.network
+        for part in (
+            network.rpn,
+            network.roi,
+        ):  # torchvision computes losses in training mode; nothing in them has a state
+            part.train()
+        try:
+            return network.losses(network.features(images), tuple(images.shape[-2:]), boxes, labels)
+        finally:
+            network.eval()
+
+
+class SegmentationTask(FrozenTask):
+    """Cross-entropy of a segmentation network.
+
+    Args:
+        ckpt_path: checkpoint or run folder of `SegmentationTraining`.
+        weight: of the loss.
+    """
+
+    def __init__(self, ckpt_path: str | None = None, weight: float = 1.0) -> None:
+        from fusion.downstream.segmentation import SegmentationTraining
+        from fusion.downstream.training import load_trained
+
+        key = "model.task_networks.segmentation.ckpt_path"
+        super().__init__(load_trained(ckpt_path, SegmentationTraining, key, "toar/segmenter_fmb"), weight)
+
+
+class SaliencyTask(FrozenTask):
+    """CTDNet's loss, of all six of its maps.
+
+    Args:
+        ckpt_path: checkpoint or run folder of `SaliencyTraining`.
+        weight: of the loss.
+    """
+
+    def __init__(self, ckpt_path: str | None = None, weight: float = 1.0) -> None:
+        from fusion.downstream.saliency import SaliencyTraining
+        from fusion.downstream.training import load_trained
+
+        key = "model.task_networks.saliency.ckpt_path"
+        super().__init__(load_trained(ckpt_path, SaliencyTraining, key, "toar/saliency_vt5000"), weight)

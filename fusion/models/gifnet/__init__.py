@@ -1,0 +1,7 @@
+"""GIFNet: low-level task interaction for task-agnostic image fusion (CVPR 2025)."""
+
+from fusion.models.gifnet.gates import ChannelGate, ScalarGate
+from fusion.models.gifnet.losses import GIFNetLoss
+from fusion.models.gifnet.module import GIFNet
+
+__all__ = ["ChannelGate", "GIFNet", "GIFNetLoss", "ScalarGate"]
