@@ -13,7 +13,7 @@ from fusion.metrics.registry import names
 ROOT = Path(__file__).parents[2] / "experiments"
 TABLES = sorted(ROOT.rglob("published/*.csv"))
 TCMOA = ROOT / "tcmoa" / "published"
-KEYS = ("task", "method", "dataset", "part", "dominant", "top_k")
+KEYS = ("task", "method", "model", "dataset", "part", "dominant", "top_k")
 """Columns that say what a row is; `experiment` says how to make it; all others hold numbers."""
 DEVIATING = {"table9_tno", "table10_top_k"}
 """Another test set; numbers that contradict the other tables (README)."""

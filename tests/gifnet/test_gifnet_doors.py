@@ -88,9 +88,9 @@ def test_moving_average_and_stretched():
 def test_training_logs_both_gates_and_what_it_saves_fuses(door, tmp_path):
     import fusion
 
-    for folder in ("visible/train", "infrared/train", "visible/test", "infrared/test"):
+    for folder in ("RoadScene/crop_LR_visible", "RoadScene/cropinfrared", "LLVIP/visible/test", "LLVIP/infrared/test"):
         for index in range(2):
-            write_image(tmp_path / "LLVIP" / folder / f"{index}.jpg", torch.rand(3, 40, 48))
+            write_image(tmp_path / folder / f"{index}.jpg", torch.rand(3, 40, 48))
     status, _, err = door(
         "train", "experiment=gifnet_short", f"paths.data_dir={tmp_path}", f"run_dir={tmp_path}/run", "logger=csv",
         "trainer.accelerator=cpu", "data.crop_size=32", "data.batch_size=1", "data.rounds_per_epoch=2", "data.val_crop=32",

@@ -198,3 +198,21 @@ def test_conversion_names_what_does_not_fit(official_state, network):
         convert_official(official_state, GIFNetNetwork(width=16))
     with pytest.raises(ConfigError, match="model.network.heads=3 must divide the 98 channels"):
         GIFNetNetwork(heads=3)
+
+
+def test_variance_keeping_start_lets_the_picture_through_where_the_default_does_not():
+    pair = torch.rand(1, 2, 24, 24, generator=torch.Generator().manual_seed(0))
+    contrast, ends = {}, {}
+    for init in ("torch", "kaiming"):
+        torch.manual_seed(0)
+        network = GIFNetNetwork(init=init)
+        hidden = []
+        network.decoder[6].register_forward_hook(lambda _module, inputs, _output, into=hidden: into.append(inputs[0]))
+        with torch.no_grad():
+            fused = network(pair)[0]
+        contrast[init] = hidden[0].std(dim=(2, 3)).mean().item()
+        ends[init] = fused.min().item(), fused.max().item()
+    assert contrast["kaiming"] > 10 * contrast["torch"]
+    assert 0.1 < ends["kaiming"][0] and ends["kaiming"][1] < 0.9  # far from the flat ends of the tanh
+    with pytest.raises(ConfigError, match="model.network.init=xavier: expected torch or kaiming"):
+        GIFNetNetwork(init="xavier")

@@ -15,6 +15,16 @@ def reflect_conv(channels_in: int, channels_out: int, size: int = 3, groups: int
     return nn.Conv2d(channels_in, channels_out, size, padding=size // 2, groups=groups, padding_mode="reflect")
 
 
+def keep_variance(*parts: nn.Module) -> None:
+    """Draw the convolutions of `parts` such that features keep their size; those with one output start ten times smaller."""
+    for module in (module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.out_channels == 1:  # under a tanh, which is not to start saturated
+            module.weight.data.mul_(0.1)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class BranchBlock(nn.Module):
     """Parameters of one block of one branch; `attend` in network.py lets two of them meet.
 

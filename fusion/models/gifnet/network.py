@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusion.errors import ConfigError
 from fusion.layers.log_position_bias import LogPositionBias
-from fusion.models.gifnet.blocks import BranchBlock, reflect_conv, window_attention
+from fusion.models.gifnet.blocks import BranchBlock, keep_variance, reflect_conv, window_attention
 from fusion.models.gifnet.gates import ScalarGate
 
 BRANCHES = ("mm", "dp")
@@ -100,6 +100,8 @@ class GIFNetNetwork(nn.Module):
         aux_conv_own_v: False reproduces the released code, which applies the photography branch's depthwise
             convolution to the values of the multi-modal branch when the latter is the main one. Has no influence with
             the photography branch as the main one.
+        init: of the convolutions outside the blocks. "torch": PyTorch's default, as released, which shrinks the signal
+            from layer to layer; "kaiming": keeps its size (He et al. 2015), the pictures starting in the middle (ours).
     """
 
     depth = 2
@@ -113,10 +115,13 @@ class GIFNetNetwork(nn.Module):
         mlp_ratio: float = 2.0,
         width: int = 32,
         aux_conv_own_v: bool = False,
+        init: str = "torch",
     ) -> None:
         super().__init__()
         if interaction not in INTERACTIONS:
             raise ConfigError(f"model.interaction={interaction}: expected one of {', '.join(INTERACTIONS)}")
+        if init not in ("torch", "kaiming"):
+            raise ConfigError(f"model.network.init={init}: expected torch or kaiming")
         self.interaction, self.window, self.aux_conv_own_v = interaction, window, aux_conv_own_v
         self.encoder = SharedEncoder(width)
         dim = self.dim = self.encoder.dim
@@ -132,6 +137,9 @@ class GIFNetNetwork(nn.Module):
             nn.Conv2d(2 * dim, dim, 1, bias=False), nn.ReLU(), nn.Conv2d(dim, 128, 1, bias=False)
         )
         self.decoder = Decoder(128)
+        if init == "kaiming":
+            outside = [self.encoder, self.unembed, self.merge, self.decoder, self.reconstruction]
+            keep_variance(*outside, *(branch.embed for branch in self.branches.values()))
 
     def shift(self, block: int) -> int:
         """Pixels by which the window grid of a block is shifted."""

@@ -1,0 +1,32 @@
+"""Turn a checkpoint of T-OAR's stage one into half-precision weights.
+
+    python experiments/toar/export.py logs/train/toar_base_small/RUN/checkpoints/last.ckpt toar_base.safetensors
+
+The file serves as model.weights of toar_base and as model.base_weights of toar.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from fusion.hub import read_state, save_weights
+
+
+def main() -> None:
+    """Read, cut down, write, and print the size and checksum."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("weights", type=Path)
+    arguments = parser.parse_args()
+    state = {key: value for key, value in read_state(arguments.checkpoint).items() if key.startswith("network.")}
+    state = {key: value.to(torch.float16) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    if not state:
+        parser.error(f"{arguments.checkpoint} holds no base network of T-OAR")
+    digest = save_weights(state, arguments.weights, {"source": "experiments/toar"})
+    size = arguments.weights.stat().st_size
+    print(f"{arguments.weights}: {len(state)} tensors, {size / 1e6:.2f} MB, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Stage two of T-OAR, and the model in use: the frozen base network, regulated by an instruction (Sec. 3.3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from fusion.data.batch import FusionBatch
+from fusion.errors import ConfigError, DataError, WeightsError
+from fusion.hub import load_strict, locate, read_state
+from fusion.models.base import FusionModel
+from fusion.models.checkpoint import RECORD
+from fusion.models.inputs import Image
+from fusion.models.output import FusionOutput
+from fusion.models.toar import color
+from fusion.models.toar.base_fusion import check_network, load_base
+from fusion.models.toar.instructions import Instructions
+from fusion.models.toar.network import BaseFusionNetwork, is_trained, warn_untrained
+from fusion.models.toar.regulation import PromptInjection, Regulation
+from fusion.models.toar.text import TextEncoder, TextFeatures
+
+Instruction = str | Sequence[str] | Mapping[str, float]
+PLAIN = "none"
+"""The instruction of no instruction."""
+
+
+class TOAR(FusionModel):
+    """Task-oriented adaptive regulation (Yang et al., Information Fusion 2025).
+
+    Only `regulation` trains, against the frozen networks of the instructed tasks; there is no fusion loss.
+
+    Args:
+        regulation: makes one site of T-OAR.
+        text_encoder: sentences to vectors.
+        instructions: sentences by task, see `Instructions`.
+        network: arguments of `BaseFusionNetwork`.
+        share_adapter, adapted_dim: see `Regulation`.
+        base_weights: name or path of a stage-one checkpoint; None leaves the base network random.
+        task_networks: by task, makes a frozen network and its loss (`fusion.downstream`); only training needs them.
+        paraphrase: share of training images whose instruction is another sentence of the same task.
+        instruction: what images are fused for where nothing is said; None: plain fusion.
+        text_cache: folder for the features of costly text encoders; None: the cache of weights.
+        weights: name or path of weights of both stages.
+        base: see `FusionModel`.
+    """
+
+    def __init__(
+        self,
+        regulation: Callable[..., PromptInjection],
+        text_encoder: TextEncoder,
+        instructions: Mapping[str, Sequence[str]],
+        network: Mapping[str, Any] | None = None,
+        share_adapter: bool = True,
+        adapted_dim: int = 512,
+        base_weights: str | None = None,
+        task_networks: Mapping[str, Callable[[], Any]] | None = None,
+        paraphrase: float = 0.0,
+        instruction: str | None = None,
+        text_cache: str | None = None,
+        weights: str | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.network = BaseFusionNetwork(**(network or {}))
+        if base_weights is not None:
+            load_base(self.network, base_weights)
+        self.network.requires_grad_(False).eval()
+        channels, blocks = (dict(network or {}).get(key, default) for key, default in (("channels", 8), ("blocks", 4)))
+        self.regulation = Regulation(regulation, text_encoder.dim, channels, blocks - 1, adapted_dim, share_adapter)
+        self.text = TextFeatures(text_encoder, text_cache)
+        self.instructions = Instructions(instructions)
+        self.instruction, self.share = instruction, paraphrase
+        self._makers = {task: make for task, make in (task_networks or {}).items() if make is not None}
+        self._tasks: dict[str, Any] = {}  # frozen and of their own files: no submodules, no part of checkpoints
+        self._val: dict[str, list[Tensor]] = {}
+        if weights is not None:
+            self.load_weights(weights)
+
+    @staticmethod
+    def check_config(config: Mapping[str, Any]) -> None:
+        """Refuse values that cannot work together, before anything is built."""
+        check_network(config.get("network") or {})
+        known = Instructions(config["instructions"]).sentences
+        for task in config.get("task_networks") or {}:
+            if task not in known:
+                raise ConfigError(f"model.task_networks.{task}: no instruction asks for it; known: {', '.join(known)}")
+        if not 0 <= config.get("paraphrase", 0.0) <= 1:
+            raise ConfigError(f"model.paraphrase={config['paraphrase']}: expected a share between 0 and 1")
+
+    def load_weights(self, weights: str) -> None:
+        """Load both stages' weights.
+
+        Raises:
+            WeightsError: not to be had, of another model, or of stage one alone.
+        """
+        state = read_state(locate(weights))
+        if state and not any(key.startswith("regulation.") for key in state):
+            raise WeightsError(f"weights '{weights}' are of stage one alone: give them as model.base_weights")
+        load_strict(self, state, weights, may_miss={k for k in self.state_dict() if k.endswith("num_batches_tracked")})
+
+    def forward(
+        self, a: Tensor, b: Tensor, task: str = "vif", *, instruction: Instruction | None = None, strength: float = 1.0
+    ) -> FusionOutput:
+        """Fuse visible `a` with infrared `b`, `(B, 3, H, W)` in [0, 1], any size; `fused` is not clipped.
+
+        Args:
+            a, b: images.
+            task: not used; the method knows visible and infrared.
+            instruction: a sentence, or a task's name; one per image; or weights by sentence, whose features are mixed.
+                "none" fuses plainly; None takes the model's own.
+            strength: factor on the prompts; 0 is plain fusion.
+        """
+        luma, chroma = color.split(a)
+        text = self._features(instruction if instruction is not None else self.instruction, len(a))
+        prompts: dict[str, Tensor] = {}
+        regulate = None
+        if text is not None:
+            adapted = self.regulation.adapt(text.to(luma.device))
+
+            def regulate(source: str, index: int, features: Tensor) -> Tensor:
+                prompt = strength * self.regulation(source, index, features, adapted)
+                prompts[f"{source}.{index}"] = prompt
+                return features + prompt
+
+        fused = self.network(b[:, :1], luma, regulate)
+        return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused, "prompts": prompts})
+
+    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
+        """See `FusionModel.fuse`; warns where there are no trained weights."""
+        warn_untrained(self.network)
+        return super().fuse(a, b, task, **controls)
+
+    def _features(self, instruction: Instruction | None, count: int) -> Tensor | None:
+        """Text features `(B, dim)`, or None for plain fusion."""
+        if instruction is None or instruction == PLAIN:
+            return None
+        if isinstance(instruction, str):
+            return self.text([self.instructions.resolve(instruction)]).expand(count, -1)
+        if isinstance(instruction, Mapping):
+            vectors = self.text([self.instructions.resolve(str(sentence)) for sentence in instruction])
+            shares = vectors.new_tensor([float(share) for share in instruction.values()])
+            return (shares @ vectors)[None].expand(count, -1)
+        if len(instruction) != count:
+            raise ConfigError(f"{len(instruction)} instructions for {count} images: expected one, or one per image")
+        return self.text([self.instructions.resolve(sentence) for sentence in instruction])
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """The base network stays as it is, its batch norms too."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """All of T-OAR alike: the released code decays biases too."""
+        return [{"params": [p for p in self.regulation.parameters() if p.requires_grad]}]
+
+    def setup(self, stage: str) -> None:
+        """Load the task networks and let the text encoder read the instructions, once.
+
+        Raises:
+            ConfigError: no task network, or no trained base network.
+        """
+        if stage != "fit" or self._tasks:
+            return
+        if not self._makers:
+            raise ConfigError("model.task_networks is empty: T-OAR trains against at least one task's network")
+        if not is_trained(self.network):
+            raise ConfigError("model.base_weights is null: stage two stands on a run of experiment=toar_stage1")
+        self._tasks = {task: make() for task, make in self._makers.items()}
+        self.text(self.instructions.all)
+
+    def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:
+        """The instructions of a batch; in training sometimes in other words."""
+        sentences = batch.get("instruction")
+        if sentences is None:
+            return {}
+        share = self.share if self.training else 0.0
+        return {"instruction": [self.instructions.paraphrase(text, share) if share else text for text in sentences]}
+
+    def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
+        """Eq. 9: the loss of the network of the instructed task.
+
+        Raises:
+            DataError: pairs without an instruction.
+            ConfigError: instructions of several tasks in one batch, or of a task without a network.
+        """
+        if not batch.get("instruction"):
+            raise DataError(
+                "these pairs have no instruction: T-OAR trains on data that says its task (data=toar_stage2)"
+            )
+        asked = {self.instructions.task_of(text) for text in batch["instruction"]}
+        if len(asked) > 1 or not asked <= self._tasks.keys():
+            known = ", ".join(self._tasks) or "none"
+            raise ConfigError(
+                f"a batch asks for {', '.join(sorted(asked))}; expected one task of model.task_networks ({known})"
+            )
+        task = asked.pop()
+        with torch.autocast(output.fused.device.type, enabled=False):
+            terms = self._tasks[task].losses(output.fused.float(), batch)
+        return {f"{task}_{name}": value for name, value in terms.items()}
+
+    def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
+        """Fusion metrics, and where the network of the instructed task is loaded its loss, `val/loss`."""
+        output = super().validation_step(batch, batch_idx)
+        if self._tasks and batch.get("instruction"):
+            task = self.instructions.task_of(batch["instruction"][0])
+            if task in self._tasks:
+                self._val.setdefault(task, []).append(torch.stack(list(self.losses(output, batch).values())).sum())
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Means by task, and over the tasks."""
+        super().on_validation_epoch_end()
+        means = {task: torch.stack(values).mean() for task, values in self._val.items()}
+        self._val = {}
+        if means:
+            named = {f"val/{task}/loss": mean for task, mean in means.items()}
+            self.log_dict(named | {"val/loss": torch.stack(list(means.values())).mean()}, batch_size=1, sync_dist=True)
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Text features go along, so that known instructions need no language model; and what the tasks were."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["text_features"] = {"identity": self.text.encoder.identity, "vectors": self.text.known()}
+        checkpoint[RECORD]["task_networks"] = {task: network.digest for task, network in self._tasks.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the text features along."""
+        super().on_load_checkpoint(checkpoint)
+        kept = checkpoint.get("text_features")
+        if kept:
+            self.text.learn(kept["identity"], kept["vectors"])
