@@ -213,6 +213,6 @@ def test_variance_keeping_start_lets_the_picture_through_where_the_default_does_
         contrast[init] = hidden[0].std(dim=(2, 3)).mean().item()
         ends[init] = fused.min().item(), fused.max().item()
     assert contrast["kaiming"] > 10 * contrast["torch"]
-    assert 0.1 < ends["kaiming"][0] and ends["kaiming"][1] < 0.9  # far from the flat ends of the tanh
+    assert ends["kaiming"][0] > 0.1 and ends["kaiming"][1] < 0.9  # far from the flat ends of the tanh
     with pytest.raises(ConfigError, match="model.network.init=xavier: expected torch or kaiming"):
         GIFNetNetwork(init="xavier")
