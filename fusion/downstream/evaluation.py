@@ -61,9 +61,17 @@ class DownstreamEvaluation(ABC):
         """The network that looks at a method's images; None: there is none."""
         return self.own.get(method, self.common)
 
+    def scores(self, network: TaskTraining) -> Scores:
+        """Empty scores of what a network finds."""
+        return network.scores()
+
     def callback(self, method: str) -> Callback:
         """What watches one method's evaluation."""
         return _Watch(self, method)
+
+    def other_methods(self) -> list[str]:
+        """Names of what `others` gives."""
+        return [*(("Visible", "Infrared") if self.sources else ()), *self.folders]
 
     def others(self, batch: Any) -> dict[str, Tensor]:
         """Images `(B, 3, H, W)` in [0, 1] to score besides a method's: the sources, and other methods'."""
@@ -90,6 +98,14 @@ class _Watch(Callback):
         self.with_others = not evaluation.results
         self.scores: dict[str, Scores] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the scores on every rank, also on one without images, because all of them meet in `compute`."""
+        names = [self.method, *(self.evaluation.other_methods() if self.with_others else [])]
+        networks = {name: self.evaluation.network(name) for name in names}
+        self.scores = {
+            name: self.evaluation.scores(network) for name, network in networks.items() if network is not None
+        }
+
     @torch.inference_mode()
     def _look(self, pl_module: LightningModule, output: Any, batch: Any) -> None:
         if not isinstance(output, FusionOutput):
@@ -102,8 +118,6 @@ class _Watch(Callback):
             if network is None:
                 continue
             network.to(pl_module.device)
-            if method not in self.scores:
-                self.scores[method] = network.scores()
             self.scores[method].add(network.predict_images(pictures.float()), batch)
 
     def _finish(self) -> None:

@@ -49,15 +49,12 @@ class DetectionTask(FrozenTask):
         super().__init__(load_trained(ckpt_path, DetectorTraining, key, "moe_fusion/detector_m3fd"), weight)
 
     def _terms(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
-        from fusion.downstream.detection.module import labels_of
+        from fusion.downstream.labels import boxes_of
 
-        boxes, labels = labels_of(batch)
+        boxes, labels = boxes_of(batch)
         network: Any = self.module.network
-        for part in (
-            network.rpn,
-            network.roi,
-        ):  # torchvision computes losses in training mode; nothing in them has a state
-            part.train()
+        for part in (network.rpn, network.roi):
+            part.train()  # torchvision computes losses in training mode; nothing in them has a state
         try:
             return network.losses(network.features(images), tuple(images.shape[-2:]), boxes, labels)
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -21,6 +21,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.layers.normalize import ImageNetNormalize
+from fusion.layers.pretrained import trunk_state
 
 BACKBONES = {"resnet18": (64, 1), "resnet34": (64, 1), "resnet50": (64, 4), "resnet101": (64, 4)}
 """Channels of the first stage before and after expansion."""
@@ -183,8 +184,7 @@ class FasterRCNN(nn.Module):
         if self.weights is None:
             return
         body = self.backbone.body
-        state = {k: v for k, v in _pretrained(self.backbone_name, self.weights).items() if not k.startswith("fc.")}
-        missing, unexpected = body.load_state_dict(state, strict=False)
+        missing, unexpected = body.load_state_dict(trunk_state(self.backbone_name, self.weights), strict=False)
         unexpected = [key for key in unexpected if not key.endswith("num_batches_tracked")]
         if missing or unexpected:
             raise WeightsError(f"weights '{self.weights}' are no {self.backbone_name}: {(missing + unexpected)[:3]}")
@@ -210,22 +210,6 @@ def _backbone(name: str, frozen_stages: int, norm: str, channels: int) -> Backbo
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return fpn
-
-
-def _pretrained(backbone: str, weights: str) -> dict[str, Tensor]:
-    if weights != "imagenet":
-        from fusion.hub import locate, read_state
-
-        return read_state(locate(weights))
-    entry = get_model_weights(backbone)["IMAGENET1K_V1"]
-    try:
-        return dict(entry.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:
-        folder = f"{torch.hub.get_dir()}/checkpoints"
-        raise WeightsError(
-            f"ImageNet weights of {backbone} could not be downloaded ({error}): put {entry.url} into {folder}, give the "
-            "path of a file as weights=PATH, or start from random ones with weights=null"
-        ) from error
 
 
 def _target(boxes: Tensor, labels: Tensor, num_classes: int, device: torch.device) -> dict[str, Tensor]:

@@ -144,9 +144,10 @@ def test_schedules_of_the_task_networks():
 
 def watch(evaluation: DownstreamEvaluation, method: str, batch, fused):
     """What a trainer does with a callback."""
-    callback, model = evaluation.callback(method), Average()
-    callback.on_test_batch_end(Trainer(logger=False, accelerator="cpu"), model, FusionOutput(fused), batch, 0)
-    callback.on_test_epoch_end(Trainer(logger=False, accelerator="cpu"), model)
+    callback, model, trainer = evaluation.callback(method), Average(), Trainer(logger=False, accelerator="cpu")
+    callback.setup(trainer, model, "test")
+    callback.on_test_batch_end(trainer, model, FusionOutput(fused), batch, 0)
+    callback.on_test_epoch_end(trainer, model)
 
 
 def test_evaluation_scores_methods_sources_and_folders(tmp_path):

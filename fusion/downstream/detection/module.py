@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusion.data.batch import FusionBatch
 from fusion.downstream.detection.scores import DetectionScores
-from fusion.errors import ConfigError, DataError
+from fusion.downstream.labels import boxes_of
 from fusion.layers.faster_rcnn import FasterRCNN
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
@@ -48,13 +48,17 @@ class DetectorTraining(FusionModel):
         """Per image `boxes`, `scores` and `labels` found in RGB images `(B, 3, H, W)` in [0, 1]; in evaluation mode."""
         return self.network.detect(self.network.features(images), (images.shape[-2], images.shape[-1]))
 
+    def predict_images(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """See `detect`."""
+        return self.detect(images)
+
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """The four terms of Faster R-CNN.
 
         Raises:
             DataError: data without boxes.
         """
-        boxes, labels = labels_of(batch)
+        boxes, labels = boxes_of(batch)
         size = (batch["a"].shape[-2], batch["a"].shape[-1])
         return self.network.losses(output.extras["features"], size, [*boxes, *boxes], [*labels, *labels])
 
@@ -77,7 +81,7 @@ class DetectorTraining(FusionModel):
 
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
         output = self(batch["a"], batch["b"], batch["task"])
-        boxes, labels = labels_of(batch)
+        boxes, labels = boxes_of(batch)
         for source, found in output.extras["detections"].items():
             self._scores_of(source).update(found, boxes, labels)
         return output
@@ -97,37 +101,3 @@ class DetectorTraining(FusionModel):
         if source not in self._found:
             self._found[source] = DetectionScores(self.class_names)
         return self._found[source]
-
-
-def labels_of(batch: FusionBatch) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Boxes and labels of a batch.
-
-    Raises:
-        DataError: it has none.
-    """
-    if "boxes" not in batch or "labels" not in batch:
-        names = ", ".join(batch["name"][:3])
-        raise DataError(f"these pairs have no boxes ({names}): detection needs data with boxes, such as data=flir")
-    return batch["boxes"], batch["labels"]
-
-
-def load_detector(ckpt_path: str) -> DetectorTraining:
-    """A trained detector from its checkpoint or run folder.
-
-    Raises:
-        ConfigError: the checkpoint holds something else.
-        WeightsError: missing or damaged.
-    """
-    from fusion.config import check, instantiate
-    from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
-
-    path = find_checkpoint(ckpt_path)
-    content = read_checkpoint(path)
-    config = recorded_model(content)
-    if config is None or not str(config.get("_target_")).endswith(f".{DetectorTraining.__name__}"):
-        raise ConfigError(
-            f"downstream.ckpt_path={ckpt_path}: expected a detector trained with experiment=moe_fusion/detector_flir"
-        )
-    model = instantiate(check(config, "model"))
-    load_checkpoint(model, path, content)
-    return model.eval()

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusion.data.batch import FusionBatch
+from fusion.downstream.labels import boxes_of
 from fusion.errors import ConfigError, DataError
 
 Detections = Sequence[dict[str, Tensor]]
@@ -32,6 +34,10 @@ class DetectionScores:
             raise ConfigError("scores of detections need pycocotools: pip install 'fusion[detection]'") from error
         self._metric.warn_on_many_detections = False
         self.class_names = tuple(class_names)
+
+    def add(self, prediction: Detections, batch: FusionBatch) -> None:
+        """Add what was found in a batch, see `update`."""
+        self.update(prediction, *boxes_of(batch))
 
     def update(self, found: Detections, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
         """Add images with what was found in them and what is there."""

@@ -106,12 +106,21 @@ class TCMoA(FusionModel):
         load_strict(self.network, state, weights, may_miss=frozen)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Those of `FusionModel`, with a learning rate of their own for what makes the prompts."""
+        """Those of `FusionModel`, with a learning rate of their own for what makes the prompts.
+
+        Raises:
+            ConfigError: the prompts' rate is to be scaled, but the optimiser names none.
+        """
         groups = super().parameter_groups(weight_decay)
         if self.prompt_lr_scale == 1:
             return groups
         faster = {p for name, p in self.named_parameters() if PROMPT_MAKERS.search(name)}
-        lr = self.optimizer.keywords["lr"] * self.prompt_lr_scale
+        lr = getattr(self.optimizer, "keywords", {}).get("lr")
+        if lr is None:
+            raise ConfigError(
+                f"model.prompt_lr_scale={self.prompt_lr_scale} needs optimizer.lr: set it, or set the scale to 1"
+            )
+        lr *= self.prompt_lr_scale
         slow_groups = [{**group, "params": [p for p in group["params"] if p not in faster]} for group in groups]
         fast_groups = [{**group, "params": [p for p in group["params"] if p in faster], "lr": lr} for group in groups]
         return slow_groups + fast_groups

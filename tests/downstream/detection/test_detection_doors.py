@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from fusion.downstream.detection import DetectionEvaluation
-from fusion.downstream.detection.module import load_detector
 from fusion.errors import ConfigError
 
 DETECTOR = ["backbone=resnet18", "weights=null", "frozen_stages=0", "norm=group", "channels=16", "hidden=32"]
@@ -64,12 +63,14 @@ def _refusals(run, others, m3fd):
 
     with pytest.raises(DataError, match=r"downstream\.fused\.Warm has no image named missing"):
         evaluation.others({**batch, "name": ["missing"]})
-    found = load_detector(str(run)).detect(batch["a"])
+    found = evaluation.network("Warm").detect(batch["a"])
     assert found[0]["boxes"].shape[1] == 4
 
 
 def test_other_checkpoints_are_refused(tmp_path):
     path = tmp_path / "model.ckpt"
     torch.save({"state_dict": {}, "fusion": {"model": {"_target_": "fusion.models.baselines.Average"}}}, path)
-    with pytest.raises(ConfigError, match="expected a detector trained with experiment=moe_fusion/detector_flir"):
-        load_detector(str(path))
+    with pytest.raises(
+        ConfigError, match=r"downstream\.ckpt_path=.*: expected a run of experiment=moe_fusion/detector_flir"
+    ):
+        DetectionEvaluation(str(path))
