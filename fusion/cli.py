@@ -170,6 +170,8 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found[1]
         hint = nearest(key, _known_keys(name, overrides))
+        if hint == key:  # the key is known, but not one inside the given mapping
+            return f"{key}={{...}} has keys that the configuration does not know yet: write ++{key}={{...}} to add them"
         return f"unknown key '{key}'" + (
             f"; did you mean '{hint}'?" if hint else f"; see python -m fusion.{name} --help"
         )

@@ -51,8 +51,8 @@ def plain(cfg: Any) -> Any:
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dictionaries into dotted keys; lists stay values unless they hold dictionaries."""
-    if isinstance(tree, Mapping):
+    """Flatten nested dictionaries into dotted keys; empty ones are values, and lists unless they hold dictionaries."""
+    if isinstance(tree, Mapping) and (tree or not prefix):
         items: Iterable[tuple[Any, Any]] = tree.items()
     elif isinstance(tree, list) and any(isinstance(item, Mapping) for item in tree):
         items = enumerate(tree)

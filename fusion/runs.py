@@ -84,7 +84,8 @@ def _key(override: str) -> str:
 def fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """Flat `model` and `data` configuration that has to stay the same over the parts of a run."""
     flat = flatten({part: config.get(part) for part in ("model", "data")})
-    return {key: value for key, value in flat.items() if not any(fnmatch(key, free) for free in FREE_TO_CHANGE)}
+    set_values = {key: value for key, value in flat.items() if value != {}}
+    return {key: value for key, value in set_values.items() if not any(fnmatch(key, free) for free in FREE_TO_CHANGE)}
 
 
 def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> None:

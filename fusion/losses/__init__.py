@@ -1,5 +1,6 @@
 """Loss terms on (fused, a, b), all on `(B, 3, H, W)` in [0, 1]. They know no paper's weights; the models do."""
 
+from fusion.losses.edges import edge_preservation
 from fusion.losses.gradient import color_gradient, max_gradient_l1, strongest
 from fusion.losses.intensity import max_pixel_l1, mean_pixel_l1
 from fusion.losses.mef_ssim import mef_ssim
@@ -10,6 +11,7 @@ from fusion.losses.structure import ssim
 __all__ = [
     "box_mask",
     "color_gradient",
+    "edge_preservation",
     "max_gradient_l1",
     "max_pixel_l1",
     "max_sobel_l1",

@@ -30,6 +30,15 @@ def test_unknown_key_below_a_chosen_group(door: Callable) -> None:
     assert (done.status, last_line(done.err)) == (2, "error: unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?")
 
 
+def test_new_keys_of_a_mapping_are_told_from_an_unknown_key(door: Callable) -> None:
+    new = "model.loss.term_weights={vif: {edge: 1.0}}"
+    refused = door("train", "experiment=tcmoa_large", new)
+    assert refused.status == 2
+    assert last_line(refused.err).endswith("write ++model.loss.term_weights={...} to add them")
+    accepted = door("train", "experiment=tcmoa_large", f"++{new}", "model.top_k=9")
+    assert "model.top_k=9 must lie in" in last_line(accepted.err)
+
+
 def test_full_error_brings_the_traceback_back(door: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in door("train", "model=average", "seeed=3").err
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fusion import losses as L
+from fusion.metrics import score
 
 GOLDEN = torch.load(Path(__file__).parents[1] / "data" / "tcmoa" / "losses.pt", weights_only=True)
 A, B, FUSED = GOLDEN["a"], GOLDEN["b"], GOLDEN["fused"]
@@ -55,7 +57,8 @@ def test_batched_mef_ssim_is_the_mean_of_its_samples():
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_constant_pictures_give_finite_values_and_gradients(level):
     flat = torch.full((2, 3, 32, 32), level)
-    for term in (L.max_gradient_l1, L.max_pixel_l1, L.mean_pixel_l1, L.mef_ssim, lambda f, a, b: L.ssim(f, a)):
+    terms = (L.max_gradient_l1, L.max_pixel_l1, L.mean_pixel_l1, L.mef_ssim, L.edge_preservation)
+    for term in (*terms, lambda f, a, b: L.ssim(f, a)):
         fused = flat.clone().requires_grad_()
         value = term(fused, flat, flat)
         (gradient,) = torch.autograd.grad(value, fused)
@@ -71,3 +74,15 @@ def test_identical_pictures_are_perfect():
 def test_unknown_mef_ssim_batch_is_named():
     with pytest.raises(ValueError, match="stacked, per_sample"):
         L.mef_ssim(FUSED, A, B, batch="tall")
+
+
+def test_edge_preservation_is_the_metric_and_leads_from_the_average_to_the_sharper_source():
+    sharp = A[:1]
+    blurred = F.avg_pool2d(sharp, 9, 1, 4, count_include_pad=False)
+    fused = ((sharp + blurred) / 2).requires_grad_()
+    value = L.edge_preservation(fused, sharp, blurred)
+    assert value.item() == pytest.approx(score(sharp[0], blurred[0], fused[0].detach(), "qabf")["qabf"], rel=1e-4)
+    (gradient,) = torch.autograd.grad(value, fused)
+    assert (gradient * (sharp - blurred)).sum() > 0
+    nearer = fused.detach() + 0.1 * (sharp - blurred)
+    assert L.edge_preservation(nearer, sharp, blurred) > value

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from fusion import losses
 from fusion.errors import ConfigError, WeightsError
 from fusion.layers.mae import MAE
 from fusion.models.tcmoa import TaskCustomizedLoss, TCMoA, UnifiedLoss
@@ -206,6 +207,17 @@ def test_term_weights_replace_the_table_and_unknown_terms_are_named():
     assert "pixel" not in more and more["gradient"].item() == pytest.approx(plain["gradient"].item())
     with pytest.raises(ConfigError, match="vif.color is not one of vif.gradient"):
         TaskCustomizedLoss(term_weights={"vif": {"color": 1.0}})
+
+
+def test_multi_focus_pictures_can_be_compared_with_both_sources():
+    a, b = pair(112, 112)
+    output, batch = build()(a, b, "mff"), {"a": a, "b": b, "task": "mff"}
+    terms = TaskCustomizedLoss(term_weights={"mff": {"source_ssim": 2.0, "edge": 3.0}})(output, batch, 5)
+    expected = 2 - losses.ssim(output.fused, a) - losses.ssim(output.fused, b)
+    assert terms["source_ssim"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert terms["edge"].item() == pytest.approx(3 - 3 * losses.edge_preservation(output.fused, a, b).item(), rel=1e-6)
+    target = losses.sharper_patches(a, b)
+    assert terms["ssim"].item() == pytest.approx(3 - 3 * losses.ssim(output.fused, target).item(), rel=1e-6)
 
 
 def test_mir_is_zero_for_complementary_prompts():

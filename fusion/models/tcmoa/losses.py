@@ -17,16 +17,23 @@ MIR_KINDS = ("squared", "l1", "none")
 WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "official": {  # factors that the released code hides inside a term (3 in the gradients) or around all (1.8, 20) multiplied out
         "vif": {"gradient": 4.5, "pixel": 1.5, "ssim": 2.0, "mir": 1.0},
-        "mef": {"gradient": 5.4, "pixel": 5.4, "mef_ssim": 3.6, "ssim": 0.0, "mir": 1.8},
+        "mef": {"gradient": 5.4, "pixel": 5.4, "mef_ssim": 3.6, "mir": 1.8},
         "mff": {"gradient": 60.0, "pixel": 20.0, "ssim": 3.0, "mir": 1.0},
     },
     "unit": {
         "vif": {"gradient": 1.0, "pixel": 1.0, "ssim": 1.0, "mir": 1.0},
-        "mef": {"gradient": 1.0, "pixel": 1.0, "mef_ssim": 1.0, "ssim": 0.0, "mir": 1.0},
+        "mef": {"gradient": 1.0, "pixel": 1.0, "mef_ssim": 1.0, "mir": 1.0},
         "mff": {"gradient": 1.0, "pixel": 1.0, "ssim": 1.0, "mir": 1.0},
     },
 }
 """Weights of the loss terms by task; "pixel" is to the maximum for vif, to the mean for mef, to the target for mff."""
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "vif": ("edge",),
+    "mef": ("ssim", "edge"),
+    "mff": ("source_ssim", "edge"),
+}
+"""Terms of ours that no table has, for `term_weights`: "edge" keeps the sources' edges (Q_ABF); "source_ssim" compares with both
+sources where "ssim" compares with the multi-focus target."""
 WARMUP_WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "official": {
         "vif": {"pixel": 3.0, "ssim": 1.0},
@@ -102,7 +109,7 @@ class TaskCustomizedLoss(TCMoALoss):
         warmup_epochs: epochs of the averaging loss (released code: 2; the paper mentions none).
         weights: "official" (the released code's factors) or "unit" (all one, as Eqs. 9-17 are printed).
         term_weights: by task and term, in place of the chosen table's, e.g. `{"vif": {"ssim": 4.0}}`. A term of weight 0 is
-            left out; "mef" knows "ssim" too, with 0 in both tables.
+            left out. `OPTIONAL` has terms that no table has.
         mefssim: "stacked" (released code) or "per_sample", see `fusion.losses.mef_ssim`.
         signed_gradient: False is the ablation of supplement Fig. 12.
         patch: side in pixels of the patches that the multi-focus target is made of.
@@ -126,10 +133,11 @@ class TaskCustomizedLoss(TCMoALoss):
         self.signed_gradient, self.patch = signed_gradient, patch
         self.weights = {task: dict(table) for task, table in WEIGHTS[weights].items()}
         self.warmup_weights = WARMUP_WEIGHTS[weights]
+        known_terms = {task: (*table, *OPTIONAL[task]) for task, table in self.weights.items()}
         for task, terms in (term_weights or {}).items():
-            unknown = [f"{task}.{term}" for term in terms if term not in self.weights.get(task, ())]
+            unknown = [f"{task}.{term}" for term in terms if term not in known_terms.get(task, ())]
             if task not in self.weights or unknown:
-                known = ", ".join(f"{t}.{term}" for t, table in self.weights.items() for term in table)
+                known = ", ".join(f"{t}.{term}" for t, table in known_terms.items() for term in table)
                 raise ConfigError(f"model.loss.term_weights: {unknown[0] if unknown else task} is not one of {known}")
             self.weights[task] |= terms
 
@@ -141,19 +149,21 @@ class TaskCustomizedLoss(TCMoALoss):
             batch: its task decides the objective.
             epoch: 0-based.
         """
-        task, a, b = batch["task"], batch["a"], batch["b"]
+        task, sources = batch["task"], (batch["a"], batch["b"])
         warm = epoch < self.warmup_epochs
-        if task == "mff":
-            a = b = L.sharper_patches(a, b, self.patch)  # one target instead of two sources
+        target = (L.sharper_patches(*sources, self.patch),) * 2 if task == "mff" else sources  # mff: one for both
         terms = self.regularization(output, epoch)
         for name, weight in (self.warmup_weights if warm else self.weights)[task].items():
             if name == "mir":
                 terms["mir"] = weight * terms["mir"]
             elif weight:
-                terms[name] = weight * self._term(name, output.fused, a, b, mean=task == "mef" or warm)
+                pair = sources if name in ("edge", "source_ssim") else target
+                terms[name] = weight * self._term(name, output.fused, *pair, mean=task == "mef" or warm)
         return terms
 
     def _term(self, name: str, fused: Tensor, a: Tensor, b: Tensor, mean: bool) -> Tensor:
+        if name == "edge":
+            return 1 - L.edge_preservation(fused, a, b)
         if name == "gradient":
             return L.max_gradient_l1(fused, a, b, self.signed_gradient)
         if name == "pixel":
