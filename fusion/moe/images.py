@@ -101,13 +101,16 @@ def dispatch_images(
     used = (weights.detach() > 0).cpu()
     batch, slots = len(used), int(used.sum(1).max())
     slot = used.cumsum(1) - 1  # an image's first expert goes to slot 0, its second to slot 1
+    # Pictures are cut apart once per tensor: every expert's gradient then reaches its own pictures only, while indexing
+    # would fill and add up a tensor of the whole batch per expert.
+    pictures = {id(features): features.split(1) for features in inputs}
     outputs: Tensor | None = None
     for index, (expert, features) in enumerate(zip(experts, inputs, strict=True)):
         rows = used[:, index].nonzero().squeeze(1)
         if not len(rows) and not torch.is_grad_enabled():
             continue
-        whole = len(rows) == batch
-        output = expert(features if whole else features[rows.to(features.device)]).float()
+        chosen = [pictures[id(features)][row] for row in rows.tolist()] or [features[:0]]
+        output = expert(features if len(rows) == batch else torch.cat(chosen)).float()
         if outputs is None:
             outputs = output.new_zeros(slots, batch, *output.shape[1:])
         outputs[slot[rows, index].to(output.device), rows.to(output.device)] = output

@@ -142,6 +142,10 @@ def test_given_attention_replaces_the_model_s_own(build):
     output = model.fuse(data["a"], data["b"], attention=mine)
     assert torch.equal(output.extras["attention"], mine)
     assert not torch.equal(output.fused, model.fuse(data["a"], data["b"]).fused)
+    asked = build(BoxAttention()).fuse(data["a"], data["b"], attention=mine)  # the model's own would miss its boxes
+    torch.testing.assert_close(asked.fused, output.fused)
+    with pytest.raises(DataError, match=r"attention of shape \(2, 1, 32, 47\): expected \(2, 1, 32, 48\)"):
+        model.fuse(data["a"], data["b"], attention=mine[..., :-1])
 
 
 # Detectors --------------------------------------------------------------------------------------------------------------
@@ -209,11 +213,12 @@ def test_joined_maps_learn_from_the_fusion_losses(build):
     assert all(p.grad is not None and p.grad.any() for p in model.attention.join.parameters())
 
 
-def test_detector_batch_independence_and_any_size(build):
+@pytest.mark.parametrize(("height", "width"), [(31, 45), (5, 9), (1, 1)])
+def test_detector_batch_independence_and_any_size(build, height, width):
     model, data = build(DetectorAttention(SMALL)).eval(), batch()
-    a, b = data["a"][..., :31, :45], data["b"][..., :31, :45]
+    a, b = data["a"][..., :height, :width], data["b"][..., :height, :width]
     together = model.fuse(a, b)
-    assert together.fused.shape == (2, 3, 31, 45)
+    assert together.fused.shape == (2, 3, height, width)
     alone = torch.cat([model.fuse(a[i], b[i]).fused for i in range(2)])
     torch.testing.assert_close(together.fused, alone, atol=1e-5, rtol=0)
 

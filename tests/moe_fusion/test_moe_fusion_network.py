@@ -6,10 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from fusion.api import load_model
 from fusion.config import check, instantiate
 from fusion.errors import ConfigError
 from fusion.layers.color import split_luma
-from fusion.models.moe_fusion import AttentionLocal, MixtureOfLocalExperts, NoLocal, SingleDecoder, UniformAttention
+from fusion.models.moe_fusion import (
+    AttentionLocal,
+    MixtureOfLocalExperts,
+    NoLocal,
+    SaliencyAttention,
+    SingleDecoder,
+    UniformAttention,
+)
 from fusion.moe.dispatch import combine
 from fusion.moe.images import ImageRouter, dispatch_images
 from fusion.moe.routers import NoisyTopKRouter, SoftmaxRouter, UniformRouter
@@ -62,14 +70,44 @@ def test_any_size_comes_back(build, size):
     assert output.fused.isfinite().all() and output.fused.min() >= 0 and output.fused.max() <= 1
 
 
-def test_a_picture_is_the_same_alone_and_in_a_batch(build):
-    model = build()
-    a, b = pair(batch=5)
+@pytest.mark.parametrize("attention", [UniformAttention, SaliencyAttention])
+@pytest.mark.parametrize("size", [(32, 48), (45, 31), (7, 9), (2, 1), (1, 1)])
+def test_a_picture_is_the_same_alone_and_in_a_batch(build, size, attention):
+    model = build(attention())
+    a, b = pair(*size, batch=5)
     together = model.fuse(a, b)
-    chosen = {tuple(row.nonzero().squeeze(1).tolist()) for row in together.routings[0].weights}
-    assert len(chosen) > 1, "the pictures must not all choose the same experts"
+    chosen = {
+        (site, tuple(row.nonzero().squeeze(1).tolist()))
+        for site, routing in zip(together.sites, together.routings, strict=True)
+        for row in routing.weights
+    }
+    assert len(chosen) > 3 or min(size) < 3, "the pictures must not all choose the same experts"
+    assert together.fused.shape == (5, 3, *size) and together.fused.isfinite().all()
     alone = torch.cat([model.fuse(a[i], b[i]).fused for i in range(5)])
     torch.testing.assert_close(together.fused, alone, atol=1e-5, rtol=0)
+
+
+def test_the_released_network_at_a_size_that_is_not_its_own():
+    model = load_model("moe_fusion", overrides=["model/attention=saliency"])  # gates of 16 million weights
+    for name, parameter in model.named_parameters():
+        if "w_gate" in name:
+            nn.init.normal_(parameter, std=0.01)
+    a, b = pair(61, 87, batch=2)
+    together = model.fuse(a, b)
+    assert together.fused.shape == (2, 3, 61, 87)
+    for i in range(2):
+        alone = model.fuse(a[i], b[i])
+        torch.testing.assert_close(together.fused[i : i + 1], alone.fused, atol=1e-5, rtol=0)
+        for ours, theirs in zip(alone.routings, together.routings, strict=True):
+            torch.testing.assert_close(ours.weights[0], theirs.weights[i], atol=1e-5, rtol=0)
+
+
+def test_the_fused_luma_keeps_its_grey_levels_under_bfloat16(build):
+    model, (a, b) = build(), pair()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        luma = model(a, b).extras["luma"]
+    assert luma.dtype == torch.float32 and (luma != luma.bfloat16().float()).float().mean() > 0.9
+    torch.testing.assert_close(luma, model(a, b).extras["luma"], atol=0.02, rtol=0)
 
 
 def test_fresh_gates_choose_the_same_experts_alone_and_in_a_batch(build):

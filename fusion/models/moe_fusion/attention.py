@@ -105,12 +105,15 @@ class BoxAttention(Attention):
 class SaliencyAttention(Attention):
     """Frequency-tuned saliency of the sources: for pairs without boxes, with nothing to learn.
 
+    What stands out is what is brighter or darker than the mean of the picture it is in: a training crop's map is its own,
+    not the crop of the whole picture's map.
+
     Args:
-        source: "b" (infrared: what is warmer or colder than its surroundings), "a", or "both" (the larger of the two).
+        source: "both" (the larger of the two, as the paper joins the maps of its two detectors), "a", or "b".
         sigma, full: see `frequency_tuned_saliency`.
     """
 
-    def __init__(self, source: str = "b", sigma: float = 0.01, full: float | None = 0.4) -> None:
+    def __init__(self, source: str = "both", sigma: float = 0.01, full: float | None = 0.4) -> None:
         super().__init__()
         if source not in SOURCES:
             raise ConfigError(f"model.attention.source={source} is not one of {', '.join(SOURCES)}")

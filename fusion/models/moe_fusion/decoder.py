@@ -3,18 +3,29 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from fusion.models.moe_fusion.local import Gates, Mixed
 from fusion.moe.images import ImageRouter, apply_all, check_grid, dispatch_images
 
 
+class Float32Conv(nn.Conv2d):
+    """A convolution that leaves autocast: in bfloat16, bright pixels of an image would be a grey level of 1/256 apart."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See `nn.Conv2d`."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 def global_expert(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
     """Four convolutions from the fused features to one image, ReLU between, nothing after (Sec. 3.3)."""
+    widths = [in_channels, *widths]
     layers: list[nn.Module] = []
-    for before, after in pairwise([in_channels, *widths, 1]):
+    for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*layers, Float32Conv(widths[-1], 1, 3, padding=1))
 
 
 class MixtureOfGlobalExperts(nn.Module):
@@ -69,13 +80,20 @@ class SingleDecoder(nn.Module):
 
     Args:
         in_channels: channels of the fused features.
+        num_experts, top_k, router: not needed.
         widths: channels between its convolutions.
-        **unused: N, K and router, which are not needed.
     """
 
     sites: tuple[str, ...] = ()
 
-    def __init__(self, in_channels: int, widths: Sequence[int] = (64, 32, 16), **unused: object) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_experts: int = 1,
+        top_k: int = 1,
+        router: Callable[..., nn.Module] | None = None,
+        widths: Sequence[int] = (64, 32, 16),
+    ) -> None:
         super().__init__()
         self.expert = global_expert(in_channels, widths)
 

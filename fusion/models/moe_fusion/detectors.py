@@ -125,14 +125,6 @@ class DetectorAttention(Attention):
             terms |= {f"{name}_{term}": value for term, value in found.items()}
         return terms
 
-    def detect(self, attention: AttentionMap) -> dict[str, list[dict[str, Tensor]]]:
-        """What each detector ("a", "b") finds, from an attention's features; in evaluation mode."""
-        size = attention.detail["size"]
-        return {
-            "a": self.detector_a.detect(attention.detail["features_a"], size),
-            "b": self.detector_b.detect(attention.detail["features_b"], size),
-        }
-
     def load_pretrained(self) -> None:
         """Load both backbones' named weights."""
         self.detector_a.load_pretrained()

@@ -150,10 +150,12 @@ class AttentionLocal(LocalPart):
 
     Args:
         channels: C of the encoders' last convolutions.
-        **unused: N, K and router, which are not needed.
+        num_experts, top_k, router: not needed.
     """
 
-    def __init__(self, channels: int, **unused: object) -> None:
+    def __init__(
+        self, channels: int, num_experts: int = 1, top_k: int = 1, router: Callable[..., nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.out_channels = 2 * channels
         self.join = nn.Conv2d(4 * channels, self.out_channels, 1)
@@ -165,11 +167,17 @@ class AttentionLocal(LocalPart):
 
 
 class NoLocal(LocalPart):
-    """Without local features (Table 2, w/o MoLE): the decoder gets the dense features alone."""
+    """Without local features (Table 2, w/o MoLE): the decoder gets the dense features alone.
+
+    Args:
+        channels, num_experts, top_k, router: not needed.
+    """
 
     out_channels = 0
 
-    def __init__(self, **unused: object) -> None:
+    def __init__(
+        self, channels: int, num_experts: int = 1, top_k: int = 1, router: Callable[..., nn.Module] | None = None
+    ) -> None:
         super().__init__()
 
     def forward(self, a: Tensor, b: Tensor, attention: Tensor, gates: Gates, show_experts: bool = False) -> Mixed:

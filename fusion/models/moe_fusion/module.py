@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.data.batch import FusionBatch
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, DataError
 from fusion.hub import load_strict, locate, read_state
 from fusion.layers.color import join_luma, split_luma
 from fusion.models.base import FusionModel
-from fusion.models.moe_fusion.attention import Attention, Boxes
+from fusion.models.moe_fusion.attention import Attention, AttentionMap, Boxes
 from fusion.models.moe_fusion.convert import convert_official, is_official
 from fusion.models.moe_fusion.local import Gates, LocalPart
 from fusion.models.moe_fusion.network import MoEFusionNetwork
@@ -120,7 +120,7 @@ class MoEFusion(FusionModel):
             a, b: visible and infrared `(B, 3, H, W)` in [0, 1].
             task: not looked at, the network knows one.
             boxes: per image `(n, 4)` x1, y1, x2, y2 in pixels, for attention from boxes.
-            attention: `(B, 1, H, W)` map in [0, 1] in place of the model's own.
+            attention: `(B, 1, H, W)` map in [0, 1] in place of the model's own, which then is not asked.
             gates: N fixed numbers by site ("foreground", "background", "global") in place of the routers' decisions.
             show_experts: put every expert's output into `extras["experts"]`, by site, `(N, B, C, H, W)`.
 
@@ -130,13 +130,11 @@ class MoEFusion(FusionModel):
 
         Raises:
             ConfigError: gates for a site that is not there.
-            DataError: boxes are needed and missing.
+            DataError: boxes are needed and missing, or an attention map of another shape.
         """
         luma_a, chroma = split_luma(a)
         luma_b = split_luma(b)[0]
-        guide = self.attention(luma_a, luma_b, boxes)
-        if attention is not None:
-            guide.map = attention.to(luma_a)
+        guide = self.attention(luma_a, luma_b, boxes) if attention is None else _given(attention, luma_a)
         mixed = self.network(luma_a, luma_b, guide.map, gates, show_experts)
         luma = mixed.features
         fused = luma.clamp(0, 1) if self.color == "grey" else join_luma(luma.clamp(0, 1), chroma.float())
@@ -221,6 +219,12 @@ class MoEFusion(FusionModel):
             values = dict(zip(names, means, strict=True))
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch["a"]), sync_dist=True)
         return output
+
+
+def _given(attention: Tensor, like: Tensor) -> AttentionMap:
+    if attention.shape != like.shape:
+        raise DataError(f"attention of shape {tuple(attention.shape)}: expected {tuple(like.shape)}, as the pairs have")
+    return AttentionMap(attention.to(like))
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
