@@ -12,7 +12,7 @@ from pathlib import Path
 from fusion.analysis.tables import markdown
 
 COLUMNS = (  # table of a run, its column, heading and key of the published table, factor
-    ("detection", "mAP", "OD mAP", "od_map", 0.01),  # its tables are in percent
+    ("detection", "mAP50-95", "OD mAP50-95", "od_map", 0.01),  # its tables are in percent
     ("segmentation", "mIoU", "SS mIoU", "ss_miou", 100),
     ("saliency", "mean_f", "SOD mF", "sod_mf", 1),
     ("saliency", "mae", "SOD MAE", "sod_mae", 1),

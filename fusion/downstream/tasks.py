@@ -26,15 +26,12 @@ class FrozenTask:
     def losses(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
         """Weighted terms of fused images `(B, 3, H, W)`, around [0, 1], with the labels of their pairs."""
         self.module.to(images.device)
-        return {name: self.weight * term for name, term in self._terms(images, batch).items()}
-
-    def _terms(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
         module: Any = self.module
-        return module.image_losses(images, batch)
+        return {name: self.weight * term for name, term in module.image_losses(images, batch).items()}
 
 
 class DetectionTask(FrozenTask):
-    """A detector's loss, in which proposals are sampled as in its training.
+    """A detector's loss; Faster R-CNN's samples proposals as in its training.
 
     Args:
         ckpt_path: checkpoint or run folder of a detector.
@@ -46,19 +43,7 @@ class DetectionTask(FrozenTask):
         from fusion.downstream.training import load_trained
 
         key = "model.task_networks.detection.ckpt_path"
-        super().__init__(load_trained(ckpt_path, DetectorTraining, key, "moe_fusion/detector_m3fd"), weight)
-
-    def _terms(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
-        from fusion.downstream.labels import boxes_of
-
-        boxes, labels = boxes_of(batch)
-        network: Any = self.module.network
-        for part in (network.rpn, network.roi):
-            part.train()  # torchvision computes losses in training mode; nothing in them has a state
-        try:
-            return network.losses(network.features(images), tuple(images.shape[-2:]), boxes, labels)
-        finally:
-            network.eval()
+        super().__init__(load_trained(ckpt_path, DetectorTraining, key, "toar/detector_m3fd"), weight)
 
 
 class SegmentationTask(FrozenTask):

@@ -118,12 +118,11 @@ class TaskTraining(FusionModel):
 
     def _finish_evaluation(self, stage: str) -> None:
         self.last_rows = []
-        if self._collected is not None:
-            values = self._collected.compute()
-            self._collected = None
-            self.log_dict(
-                {f"{stage}/{name}": value for name, value in values.items() if value is not None}, batch_size=1
-            )
+        if self._collected is None:  # a rank without images meets the others in `compute`
+            self._collected = self.scores()
+        values = self._collected.compute()
+        self._collected = None
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items() if value is not None}, batch_size=1)
 
 
 def doubled(batch: FusionBatch) -> FusionBatch:

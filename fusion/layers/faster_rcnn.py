@@ -3,7 +3,8 @@
 Ren et al. 2015 with the FPN of Lin et al. 2017 and the settings of the mmdetection recipe that MoE-Fusion's code uses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -148,7 +149,7 @@ class FasterRCNN(nn.Module):
     def losses(
         self, features: Features, size: tuple[int, int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """The four terms of training: `rpn_class`, `rpn_box`, `roi_class`, `roi_box`.
+        """The four terms of training: `rpn_class`, `rpn_box`, `roi_class`, `roi_box`; also of a frozen detector.
 
         Args:
             features: of `features`, perhaps refined.
@@ -161,8 +162,8 @@ class FasterRCNN(nn.Module):
         """
         device = features["0"].device
         targets = [_target(b, c, self.num_classes, device) for b, c in zip(boxes, labels, strict=True)]
-        with torch.autocast(device.type, enabled=False):  # half-precision features make half-precision anchors
-            images, features = self._frame(features, size)
+        with torch.autocast(device.type, enabled=False), _training(self.rpn, self.roi):
+            images, features = self._frame(features, size)  # half-precision features make half-precision anchors
             proposals, rpn = self.rpn(images, features, targets)
             _, roi = self.roi(features, proposals, images.image_sizes, targets)
         return {"rpn_class": rpn["loss_objectness"], "rpn_box": rpn["loss_rpn_box_reg"], **roi}
@@ -210,6 +211,19 @@ def _backbone(name: str, frozen_stages: int, norm: str, channels: int) -> Backbo
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return fpn
+
+
+@contextmanager
+def _training(*parts: nn.Module) -> Iterator[None]:
+    """In training mode for a while, which torchvision asks for where it computes losses; nothing in these parts has a state."""
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.train()
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.train(mode)
 
 
 def _target(boxes: Tensor, labels: Tensor, num_classes: int, device: torch.device) -> dict[str, Tensor]:

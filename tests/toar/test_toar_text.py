@@ -1,6 +1,7 @@
 """Sentences to vectors: encoders, what they have made before, and which sentence asks for which task."""
 
 import builtins
+import sys
 
 import pytest
 import torch
@@ -99,3 +100,19 @@ def test_instructions_know_their_task():
 def test_impossible_instructions_are_refused(sentences, message):
     with pytest.raises(ConfigError, match=message):
         Instructions(sentences)
+
+
+def test_doors_without_transformers_end_with_one_line(monkeypatch, door, tmp_path):
+    from fusion.data.image import write_image
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for name in ("a", "b", "out"):
+        write_image(tmp_path / f"{name}.png", torch.rand(3, 24, 24))
+    pictures = [f"{name}={tmp_path / name}.png" for name in ("a", "b", "out")]
+    for arguments, instead in (
+        (["predict", "model=toar", "model/text_encoder=llama", "control.instruction=saliency", *pictures], "hashed"),
+        (["train", "experiment=toar/segmenter_fmb", f"run_dir={tmp_path / 'run'}", "logger=none"], "segmenter=small"),
+    ):
+        status, said = door(*arguments)
+        (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+        assert status == 2 and "pip install 'fusion[text]'" in line and line.endswith(instead)

@@ -3,5 +3,6 @@
 from fusion.downstream.detection.evaluation import DetectionEvaluation
 from fusion.downstream.detection.module import DetectorTraining
 from fusion.downstream.detection.scores import DetectionScores
+from fusion.downstream.detection.yolo import YOLO
 
-__all__ = ["DetectionEvaluation", "DetectionScores", "DetectorTraining"]
+__all__ = ["YOLO", "DetectionEvaluation", "DetectionScores", "DetectorTraining"]

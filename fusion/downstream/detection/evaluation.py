@@ -1,4 +1,4 @@
-"""How well a detector of source images does on fused ones (MoE-Fusion Table 3)."""
+"""How well detectors do on fused images (MoE-Fusion Table 3, T-OAR Tables 1-3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from fusion.downstream.training import load_trained
 
 
 class DetectionEvaluation(DownstreamEvaluation):
-    """Detects objects in what methods fuse, and writes average precision per class at one IoU threshold.
+    """Detects objects in what methods fuse, and writes average precision per class and over all, see `DetectionScores`.
 
     Used by `python -m fusion.evaluate downstream=detection`.
 
     Args:
         ckpt_path: trained detector (`DetectorTraining`): checkpoint or run folder.
-        iou: threshold.
+        iou: threshold of the classes' values and of `mAP`.
         shared: see `DownstreamEvaluation`; networks of their own must know the same classes.
 
     Raises:
@@ -44,11 +44,11 @@ class DetectionEvaluation(DownstreamEvaluation):
 
     def write(self, folder: Path) -> list[Path]:
         """Write `detection.csv` and `detection.md`: a row per method, average precision in percent."""
-        classes = [*self.class_names, "mAP"]
-        percent = {method: _percent(values, classes) for method, values in self.results.items()}
+        columns = [*self.class_names, "mAP", "mAP50", "mAP50-95"]
+        percent = {method: _percent(values, columns) for method, values in self.results.items()}
         rows = [{"method": method, **values} for method, values in percent.items()]
         table = [[method, *values.values()] for method, values in percent.items()]
-        text = markdown(["method", *classes], table, decimals=2)
+        text = markdown(["method", *columns], table, decimals=2)
         return [write_csv(folder / "detection.csv", rows), write_text(folder / "detection.md", text)]
 
 

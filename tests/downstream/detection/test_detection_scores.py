@@ -8,6 +8,8 @@ import torch
 from fusion.downstream.detection import DetectionScores, DetectorTraining
 from fusion.errors import ConfigError, DataError
 from fusion.layers.faster_rcnn import FasterRCNN
+from fusion.models.baselines import Average
+from fusion.train import check_monitor
 
 SMALL = {
     "backbone": "resnet18",
@@ -56,6 +58,29 @@ def test_overlap_decides():
     assert precision(0.5) == 1 and precision(0.75) == 0
 
 
+def test_scores_over_all_ious_are_those_of_the_public_package():
+    from torchmetrics.detection import MeanAveragePrecision
+
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = DetectionScores(["car", "person", "bus"]), MeanAveragePrecision()
+    half = MeanAveragePrecision(iou_thresholds=[0.5], class_metrics=True)
+    for _ in range(6):
+        corners = torch.randint(0, 60, (5, 2), generator=generator).float()
+        boxes = torch.cat([corners, corners + torch.randint(12, 30, (5, 2), generator=generator)], dim=1)
+        labels = torch.randint(0, 2, (5,), generator=generator)
+        shaken = boxes + 3 * torch.randn(5, 4, generator=generator)
+        guesses = {"boxes": shaken, "scores": torch.rand(5, generator=generator), "labels": labels.clone()}
+        guesses["labels"][0] = 2  # a bus that is not there
+        ours.update([guesses], [boxes], [labels])
+        for metric in (theirs, half):
+            metric.update([guesses], [{"boxes": boxes, "labels": labels}])
+    values, all_ious, at_half = ours.compute(), theirs.compute(), half.compute()
+    assert values["mAP50-95"] == pytest.approx(all_ious["map"].item(), abs=1e-6)
+    assert values["mAP50"] == values["mAP"] == pytest.approx(all_ious["map_50"].item(), abs=1e-6)
+    assert [values["car"], values["person"]] == pytest.approx(at_half["map_per_class"][:2].tolist(), abs=1e-6)
+    assert values["bus"] is None and 0 < values["mAP50-95"] < values["mAP50"] < 1
+
+
 def test_nothing_to_find_is_refused():
     scores = DetectionScores(["car"])
     scores.update([found([], [], [])], [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)])
@@ -84,6 +109,9 @@ def test_losses_of_images_with_and_without_boxes():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
     empty = detector.losses(detector.features(images), (48, 64), [torch.zeros(0, 4)] * 2, [torch.zeros(0)] * 2)
     assert empty["rpn_box"] == 0 and empty["roi_box"] == 0 and empty["rpn_class"] > 0
+    detector.eval()
+    frozen = detector.losses(detector.features(images), (48, 64), BOXES, LABELS)
+    assert set(frozen) == set(terms) and not detector.rpn.training and not detector.roi.training
 
 
 def test_box_loss_has_the_recipe_s_knee():
@@ -130,6 +158,22 @@ def test_detector_learns_from_both_images_of_a_pair():
     output = model(images[:1], images[1:])
     sum(model.losses(output, batch).values()).backward()
     assert images.grad[0].any() and images.grad[1].any()
+
+
+def test_detector_can_look_at_what_a_method_fuses():
+    torch.manual_seed(0)
+    with pytest.raises(ConfigError, match=r"model\.images=fuzed is not one of"):
+        DetectorTraining(["car", "person"], SMALL, images="fuzed")
+    model = DetectorTraining(["car", "person"], SMALL, images="fused", fuser=Average()).train()
+    batch = {"a": torch.rand(1, 3, 48, 64), "b": torch.rand(1, 3, 48, 64), "task": "vif", "name": ["0"]}
+    batch |= {"boxes": BOXES[:1], "labels": LABELS[:1]}
+    output = model(batch["a"], batch["b"])
+    torch.testing.assert_close(output.fused, (batch["a"] + batch["b"]) / 2)
+    torch.manual_seed(1)
+    fused = model.losses(output, batch)
+    torch.manual_seed(1)
+    assert fused == model.image_losses(output.fused, batch)
+    check_monitor(model, {"monitor": {"metric": "val/mAP50-95"}})  # which no fusion metric is called
 
 
 def test_half_precision_features_do_not_make_coarse_anchors():
