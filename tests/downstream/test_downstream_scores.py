@@ -16,7 +16,8 @@ GOLDEN = json.loads((HERE.parent / "data/downstream/golden.json").read_text())
 _spec = importlib.util.spec_from_file_location("downstream_maps", HERE / "downstream_maps.py")
 maps = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(maps)
-SALIENCY = maps.saliency_maps()
+SEEDED, PHOTOGRAPHS = maps.saliency_maps(), maps.photograph_saliency()
+SALIENCY = SEEDED | PHOTOGRAPHS
 
 
 def add(scores: SaliencyScores, name: str, as_float: bool = False) -> None:
@@ -31,11 +32,12 @@ def test_saliency_scores_of_one_map_are_the_public_ones(name):
     assert scores.compute() == pytest.approx(GOLDEN["saliency"][name], abs=1e-6)
 
 
-def test_saliency_scores_of_many_maps_are_the_public_ones():
+@pytest.mark.parametrize(("of", "names"), [("all", SEEDED), ("photographs", PHOTOGRAPHS)])
+def test_saliency_scores_of_many_maps_are_the_public_ones(of, names):
     scores = SaliencyScores()
-    for name in SALIENCY:
+    for name in names:
         add(scores, name, as_float=True)
-    assert scores.compute() == pytest.approx(GOLDEN["saliency"]["all"], abs=1e-6)
+    assert scores.compute() == pytest.approx(GOLDEN["saliency"][of], abs=1e-6)
 
 
 def test_saliency_scores_of_a_batch_are_those_of_its_images():
@@ -48,12 +50,13 @@ def test_saliency_scores_of_a_batch_are_those_of_its_images():
     assert together.compute() == pytest.approx(one_by_one.compute(), abs=1e-12)
 
 
-def test_segmentation_scores_are_the_public_ones():
+@pytest.mark.parametrize("of", ["segmentation", "segmentation_photographs"])
+def test_segmentation_scores_are_the_public_ones(of):
     scores = SegmentationScores(["w", "x", "y", "z", "absent"])
-    for found, truth in maps.class_maps():
+    for found, truth in maps.class_maps() if of == "segmentation" else maps.photograph_classes():
         scores.update(torch.from_numpy(found)[None], torch.from_numpy(truth)[None])
     values = scores.compute()
-    golden = GOLDEN["segmentation"]
+    golden = GOLDEN[of]
     assert [values[name] for name in "wxyz"] == pytest.approx(golden["iou"], abs=1e-6)
     assert values["absent"] is None, "a class that is neither there nor found does not count"
     assert values["mIoU"] == pytest.approx(golden["mIoU"], abs=1e-6)
