@@ -65,6 +65,9 @@ class DownstreamEvaluation(ABC):
         """Empty scores of what a network finds."""
         return network.scores()
 
+    def check_data(self, datamodule: Any, part: str) -> None:  # noqa: B027 - not every task has something to refuse
+        """Refuse data that the networks cannot be judged on, before anything is fused."""
+
     def callback(self, method: str) -> Callback:
         """What watches one method's evaluation."""
         return _Watch(self, method)
@@ -101,6 +104,7 @@ class _Watch(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the scores on every rank, also on one without images, because all of them meet in `compute`."""
         names = [self.method, *(self.evaluation.other_methods() if self.with_others else [])]
+        self.evaluation.check_data(getattr(trainer, "datamodule", None), "test" if stage == "test" else "val")
         networks = {name: self.evaluation.network(name) for name in names}
         self.scores = {
             name: self.evaluation.scores(network) for name, network in networks.items() if network is not None

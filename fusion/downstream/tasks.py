@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
+from fusion.downstream.labels import check_classes
 from fusion.models.base import FusionModel
 from fusion.models.checkpoint import state_digest
 
@@ -22,6 +23,9 @@ class FrozenTask:
         self.weight = weight
         state = module.state_dict()
         self.digest = state_digest(state, state)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse training data that the network would misread."""
 
     def losses(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
         """Weighted terms of fused images `(B, 3, H, W)`, around [0, 1], with the labels of their pairs."""
@@ -44,6 +48,11 @@ class DetectionTask(FrozenTask):
 
         key = "model.task_networks.detection.ckpt_path"
         super().__init__(load_trained(ckpt_path, DetectorTraining, key, "toar/detector_m3fd"), weight)
+
+    def check_data(self, datamodule: Any) -> None:
+        """See `check_classes`."""
+        module: Any = self.module
+        check_classes(module.class_names, datamodule, "train", "model.task_networks.detection")
 
 
 class SegmentationTask(FrozenTask):

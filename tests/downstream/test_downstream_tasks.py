@@ -1,5 +1,7 @@
 """Frozen task networks: gradients reach the images and nothing else changes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -80,3 +82,16 @@ def test_a_missing_network_is_named(task):
     name = task.__name__.removesuffix("Task").lower()
     with pytest.raises(ConfigError, match=rf"model\.task_networks\.{name}\.ckpt_path has no value yet"):
         task()
+
+
+def test_classes_in_another_order_are_refused(tmp_path):
+    frozen = DetectionTask(saved(DETECTOR | {"class_names": ["car", "lamp"]}, tmp_path / "task.ckpt"))
+
+    def data(*classes):
+        return SimpleNamespace(parts={"train": {"pairs": SimpleNamespace(classes=classes), "others": object()}})
+
+    frozen.check_data(data("car", "lamp"))
+    frozen.check_data(data("Car", "Lamp"))  # other names: nobody knows
+    frozen.check_data(None)
+    with pytest.raises(ConfigError, match=r"set data\.train\.pairs\.classes=\[car,lamp\]"):
+        frozen.check_data(data("lamp", "car"))

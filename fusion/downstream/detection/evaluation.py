@@ -8,6 +8,7 @@ from fusion.analysis.tables import markdown, write_csv, write_text
 from fusion.downstream.detection.module import DetectorTraining
 from fusion.downstream.detection.scores import DetectionScores
 from fusion.downstream.evaluation import DownstreamEvaluation
+from fusion.downstream.labels import check_classes
 from fusion.downstream.training import load_trained
 
 
@@ -37,6 +38,10 @@ class DetectionEvaluation(DownstreamEvaluation):
     def load(self, ckpt_path: str | None, key: str) -> DetectorTraining:
         """A trained detector."""
         return load_trained(ckpt_path, DetectorTraining, key, "moe_fusion/detector_flir")
+
+    def check_data(self, datamodule: Any, part: str) -> None:
+        """See `check_classes`."""
+        check_classes(self.class_names, datamodule, part, "the detector")
 
     def scores(self, network: Any) -> DetectionScores:
         """An empty score with the detector's classes."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fusion.data.batch import FusionBatch
 from fusion.downstream.detection.scores import DetectionScores
-from fusion.downstream.labels import boxes_of
+from fusion.downstream.labels import boxes_of, check_classes
 from fusion.downstream.training import TaskTraining
 from fusion.layers.faster_rcnn import FasterRCNN
 from fusion.models.output import FusionOutput
@@ -44,6 +44,13 @@ class DetectorTraining(TaskTraining):
         detector = config.get("detector") or {}
         if "_target_" not in detector:
             FasterRCNN.check_config({**detector, "num_classes": len(config["class_names"])})
+
+    def setup(self, stage: str) -> None:
+        """See `TaskTraining.setup`; the data must count their classes as the detector does."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        for part in ("train", "val") if stage == "fit" else ():
+            check_classes(self.class_names, datamodule, part, "model.class_names")
+        super().setup(stage)
 
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Per image `boxes`, `scores` and `labels` found in RGB images `(B, 3, H, W)` in [0, 1]; in evaluation mode."""

@@ -170,6 +170,8 @@ class TOAR(FusionModel):
         if not is_trained(self.network):
             raise ConfigError("model.base_weights is null: stage two stands on a run of experiment=toar_stage1")
         self._tasks = {task: make() for task, make in self._makers.items()}
+        for task in self._tasks.values():
+            task.check_data(getattr(self.trainer, "datamodule", None) if self._trainer is not None else None)
         self.text(self.instructions.all)
 
     def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:

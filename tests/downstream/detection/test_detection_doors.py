@@ -43,6 +43,10 @@ def test_detector_trains_and_judges_fused_images(door, m3fd, tmp_path, table):
     ]  # fmt: skip
     status, said = door(*evaluate)
     assert status == 2 and "downstream.ckpt_path" in said
+    tardal = [word.replace("Motorcycle,Lamp", "Lamp,Motorcycle") for word in evaluate]
+    status, said = door(*tardal, f"downstream.ckpt_path={run}")
+    assert status == 2 and "data.test.m3fd counts its classes as People, Car, Bus, Lamp, Motorcycle, Truck" in said
+    shutil.rmtree(judged, ignore_errors=True)
     status, said = door(*evaluate, f"downstream.ckpt_path={run}", f"+downstream.fused.Warm={others}")
     assert status == 0, said
     rows = {row["method"]: row for row in table(judged / "detection.csv")}
