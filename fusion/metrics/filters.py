@@ -89,8 +89,36 @@ def separable(planes: Tensor, vertical: Sequence[float], horizontal: Sequence[fl
         border: `valid` shrinks the result; the others keep the size.
     """
     v, h = len(vertical), len(horizontal)
-    padded = pad(planes, ((v - 1) // 2, v // 2), ((h - 1) // 2, h // 2), border)
-    return correlate1d(correlate1d(padded, vertical, -2), horizontal, -1)
+    margins = ((v - 1) // 2, v // 2), ((h - 1) // 2, h // 2)
+    if border == "valid":
+        margins = (0, 0), (0, 0)
+    tracked = torch.is_grad_enabled() and planes.requires_grad
+    if min(v, h) >= LONG and planes.device.type == "cpu" and not tracked:
+        size = [
+            n + sum(m) - len(taps) + 1
+            for n, m, taps in zip(planes.shape[-2:], margins, (vertical, horizontal), strict=True)
+        ]
+        out = planes.new_empty(*planes.shape[:-2], *size)
+        for plane, whole in zip(planes.reshape(-1, *planes.shape[-2:]), out.reshape(-1, *size), strict=True):
+            _separable_in_strips(pad(plane, *margins, border), tuple(vertical), tuple(horizontal), whole)
+        return out
+    return correlate1d(correlate1d(pad(planes, *margins, border), vertical, -2), horizontal, -1)
+
+
+def _separable_in_strips(
+    plane: Tensor, vertical: tuple[float, ...], horizontal: tuple[float, ...], out: Tensor
+) -> None:
+    """`valid` correlation of `(H, W)`, each strip written where it belongs: twice as fast, but no gradient passes."""
+    (h, w), between = out.shape, plane.new_empty(len(out), plane.shape[-1])
+    down, across = _band(vertical, plane.dtype), _band(horizontal, plane.dtype)
+    for start in range(0, h, STRIP):
+        n = min(STRIP, h - start)
+        reads = n + len(vertical) - 1
+        torch.mm(down[:n, :reads], plane[start : start + reads], out=between[start : start + n])
+    for start in range(0, w, STRIP):
+        n = min(STRIP, w - start)
+        reads = n + len(horizontal) - 1
+        torch.mm(between[:, start : start + reads], across[:n, :reads].T, out=out[:, start : start + n])
 
 
 def smooth(planes: Tensor, size: int, sigma: float, border: Border) -> Tensor:

@@ -15,13 +15,16 @@ LOWPASS_CUTOFF, LOWPASS_ORDER = 0.45, 15
 
 
 class Bank(NamedTuple):
-    """Log-Gabor filters of one image size, in the order of the bins of `fft2`.
+    """Log-Gabor filters of one image size, in the order of the bins of `fft2`, for real images.
 
-    The transfer functions `(O, S, H, W, 2)` are real; each value stands twice, for the real and the imaginary part of
-    the spectrum it multiplies. `power` and `noise` `(O,)` are what the estimate of the noise needs.
+    The response to the even part of a filter is real, and so is i times that to the odd part. Two orientations p and
+    `q = p + O/2` therefore share a complex transform: with the spectrum times `pairs[p, 0]` it gives
+    `even_p + i even_q`, with the spectrum times `pairs[p, 1]` `odd_p + i odd_q`.
+
+    `pairs` are `(O/2, 2, S, H, W)` complex; `power` and `noise` `(O,)` are what the estimate of the noise needs.
     """
 
-    filters: Tensor
+    pairs: Tensor
     power: Tensor
     noise: Tensor
 
@@ -51,15 +54,21 @@ def log_gabor(h: int, w: int, device: torch.device, dtype: torch.dtype, toolbox:
     radial = torch.stack([torch.exp(-((radius * v).log() ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) for v in waves])
     radial = radial * _lowpass(h, w, like, toolbox)
     radial[:, 0, 0] = 0
-    parts = []
+    evens, odds, power, noise = [], [], [], []
     for o in range(ORIENTATIONS):
         angle = o * math.pi / ORIENTATIONS
         away = torch.atan2(torch.sin(theta - angle), torch.cos(theta - angle)).abs()
         bank = radial * torch.exp(-(away**2) / (2 * ANGLE_SIGMA**2))
+        mirrored = bank.flip(-2, -1).roll((1, 1), (-2, -1))
+        even = (bank + mirrored) / 2
         # the toolbox sums squares and products of the real parts in space; Parseval gives them from the even parts
-        even = (bank + bank.flip(-2, -1).roll((1, 1), (-2, -1))) / 2
         squares, total = (even**2).sum(), (even.sum(0) ** 2).sum()
-        noise = 2 * squares + 2 * (total - squares)
-        parts.append((bank[..., None].expand(-1, -1, -1, 2).to(dtype), (bank[0] ** 2).sum(), noise))
-    filters, power, noises = zip(*parts, strict=True)
-    return Bank(torch.stack(filters), torch.stack(power).to(dtype), torch.stack(noises).to(dtype))
+        evens.append(even.to(dtype))
+        odds.append(((bank - mirrored) / 2).to(dtype))
+        power.append((bank[0] ** 2).sum())
+        noise.append(2 * squares + 2 * (total - squares))
+    pairs = [
+        torch.stack((torch.complex(evens[p], evens[q]), torch.complex(odds[q], -odds[p])))
+        for p, q in enumerate(range(ORIENTATIONS // 2, ORIENTATIONS))
+    ]
+    return Bank(torch.stack(pairs), torch.stack(power).to(dtype), torch.stack(noise).to(dtype))
