@@ -87,7 +87,7 @@ def compute(
         DataError: for images of unequal size, smaller than 12 x 12 pixels, or out of range.
     """
     keys = {text: MetricKey.parse(text, convention, colour) for text in names}
-    images = check_triple(as_batch(a, "a", dtype), as_batch(b, "b", dtype), as_batch(fused, "fused", dtype))
+    images = check_triple(as_batch(a, "a"), as_batch(b, "b"), as_batch(fused, "fused"))
     height, width = images[0].shape[-2:]
     if min(height, width) < MIN_SIDE:
         raise DataError(
@@ -98,7 +98,7 @@ def compute(
     for text, key in keys.items():
         how = key.variant
         if (how.colour, how.quantise) not in prepared:
-            prepared[how.colour, how.quantise] = planes(*images, how.colour, how.quantise)
+            prepared[how.colour, how.quantise] = planes(*images, how.colour, how.quantise, dtype)
         triple, channels = prepared[how.colour, how.quantise]
         value = how.function(triple)
         values[text] = value.reshape(-1, channels).mean(1) if channels > 1 else value

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion.metrics.filters import box, pad, smooth
+from fusion.metrics.filters import box, pad, root, smooth
 from fusion.metrics.registry import metric, variant
 from fusion.metrics.structure import SCALE_WEIGHTS
 from fusion.metrics.triple import Triple
@@ -14,11 +14,6 @@ from fusion.metrics.triple import Triple
 WINDOW = 11
 LEVELS = 3
 EPS = 2.0**-52  # Matlab's eps, which the reference code adds
-
-
-def _root(x: Tensor) -> Tensor:
-    positive = x > 0
-    return torch.where(positive, x, 1).sqrt() * positive
 
 
 def _similarity(stack: Tensor) -> Tensor:
@@ -34,14 +29,14 @@ def _similarity(stack: Tensor) -> Tensor:
     flat = box(products[:3], WINDOW)
     s_aa, s_bb = (size * (flat[i] - mean[i] ** 2).clamp_min(0) for i in (0, 1))
     s_ab = size * (flat[2] - mean[0] * mean[1])
-    strength = torch.stack((_root(s_aa), _root(s_bb)))  # norms of the centred patches
-    together = _root((s_aa + s_bb + 2 * s_ab).clamp_min(0))
+    strength = torch.stack((root(s_aa), root(s_bb)))  # norms of the centred patches
+    together = root((s_aa + s_bb + 2 * s_ab).clamp_min(0))
     consistency = ((together + EPS) / (strength.sum(0) + EPS)).clamp(EPS, 1 - EPS)
     power = torch.tan(consistency * (math.pi / 2)).clamp(max=10)
     strength = strength + 0.001
     weight = (strength / WINDOW) ** power + EPS
     beta = weight / weight.sum(0) / strength
-    norm = _root((beta[0] ** 2 * s_aa + beta[1] ** 2 * s_bb + 2 * beta[0] * beta[1] * s_ab).clamp_min(0))
+    norm = root((beta[0] ** 2 * s_aa + beta[1] ** 2 * s_bb + 2 * beta[0] * beta[1] * s_ab).clamp_min(0))
     alpha = beta * strength.amax(0) / torch.where(norm > 0, norm, 1)
 
     mu = smooth(stack, WINDOW, 1.5, "valid")

@@ -133,11 +133,17 @@ def box(planes: Tensor, size: int) -> Tensor:
     return separable(planes, taps, taps, "valid")
 
 
-def magnitude(x: Tensor, y: Tensor) -> Tensor:
-    """`sqrt(x^2 + y^2)` whose gradient is 0, not NaN, where both are 0."""
-    square = x * x + y * y
+def root(square: Tensor) -> Tensor:
+    """Square root of values from 0 on; its gradient at 0 is 0, not NaN."""
+    if not square.requires_grad:
+        return square.sqrt()
     positive = square > 0
     return torch.where(positive, square, 1).sqrt() * positive
+
+
+def magnitude(x: Tensor, y: Tensor) -> Tensor:
+    """`sqrt(x^2 + y^2)` whose gradient is 0, not NaN, where both are 0."""
+    return root(x * x + y * y)
 
 
 def sobel(planes: Tensor, border: Border) -> tuple[Tensor, Tensor]:

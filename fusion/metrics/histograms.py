@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,21 +13,20 @@ BINS = 256
 
 
 def histogram(levels: Tensor) -> Tensor:
-    """Relative frequencies `(N, 256)` float64 of int64 grey levels `(N, H, W)`."""
-    n = levels.shape[0]
-    flat = levels.flatten(1)
-    offset = torch.arange(n, device=levels.device)[:, None] * BINS
-    counts = torch.bincount((flat + offset).flatten(), minlength=n * BINS)
-    return counts.reshape(n, BINS).double() / flat.shape[1]
+    """Relative frequencies `(N, 256)` float64 of uint8 grey levels `(N, H, W)`."""
+    return _frequencies(levels.flatten(1), BINS)
 
 
 def joint_histogram(x: Tensor, y: Tensor) -> Tensor:
-    """Relative frequencies `(N, 256, 256)` float64 of pairs of int64 grey levels; rows are `x`."""
-    n = x.shape[0]
-    flat = (x * BINS + y).flatten(1)
-    offset = torch.arange(n, device=x.device)[:, None] * BINS**2
-    counts = torch.bincount((flat + offset).flatten(), minlength=n * BINS**2)
-    return counts.reshape(n, BINS, BINS).double() / flat.shape[1]
+    """Relative frequencies `(N, 256, 256)` float64 of pairs of uint8 grey levels; rows are `x`."""
+    return _frequencies((x.int() * BINS + y).flatten(1), BINS**2).unflatten(1, (BINS, BINS))
+
+
+def _frequencies(values: Tensor, bins: int) -> Tensor:
+    n, size = values.shape
+    if n > 1:  # one count for all, each plane in bins of its own
+        values = values + torch.arange(n, device=values.device)[:, None] * bins
+    return torch.bincount(values.flatten(), minlength=n * bins).reshape(n, bins).double() / size
 
 
 def entropy(p: Tensor, base: float = 2.0) -> Tensor:
@@ -38,21 +38,21 @@ class Information:
     """Histograms and entropies (bits) of one triple's grey levels, in the order a, b, fused, each counted when asked for.
 
     Args:
-        levels: `(3, N, H, W)` int64 in 0..255.
+        levels: gives the grey levels of image 0, 1 or 2, `(N, H, W)` uint8.
     """
 
-    def __init__(self, levels: Tensor) -> None:
+    def __init__(self, levels: Callable[[int], Tensor]) -> None:
         self._levels = levels
 
     @functools.cached_property
     def p_fused(self) -> Tensor:
         """Frequencies of the fused image's levels `(N, 256)`."""
-        return histogram(self._levels[2])
+        return histogram(self._levels(2))
 
     @functools.cached_property
     def p(self) -> Tensor:
         """Frequencies of each image's levels `(3, N, 256)`."""
-        return torch.stack((histogram(self._levels[0]), histogram(self._levels[1]), self.p_fused))
+        return torch.stack((histogram(self._levels(0)), histogram(self._levels(1)), self.p_fused))
 
     @functools.cached_property
     def h(self) -> Tensor:
@@ -62,17 +62,17 @@ class Information:
     @functools.cached_property
     def joint_af(self) -> Tensor:
         """Joint frequencies of a and fused `(N, 256, 256)`."""
-        return joint_histogram(self._levels[0], self._levels[2])
+        return joint_histogram(self._levels(0), self._levels(2))
 
     @functools.cached_property
     def joint_bf(self) -> Tensor:
         """Joint frequencies of b and fused."""
-        return joint_histogram(self._levels[1], self._levels[2])
+        return joint_histogram(self._levels(1), self._levels(2))
 
     @functools.cached_property
     def joint_ab(self) -> Tensor:
         """Joint frequencies of the two sources."""
-        return joint_histogram(self._levels[0], self._levels[1])
+        return joint_histogram(self._levels(0), self._levels(1))
 
     @functools.cached_property
     def h_af(self) -> Tensor:
@@ -103,4 +103,4 @@ def of_levels(t: Triple) -> Information:
 
 def of_stretched(t: Triple) -> Information:
     """Statistics after the min-max stretch of Liu's toolbox."""
-    return t.once("information stretched", lambda: Information(t.stretched.detach().clamp(0, 255).long()))
+    return t.once("information stretched", lambda: Information(t.stretched.detach().clamp(0, 255).byte().__getitem__))

@@ -78,7 +78,7 @@ def mi_tang(t: Triple) -> Tensor:
     The toolbox indexes it with `level + 1` in 8 bits, which saturates; the marginal histograms are right, so the value
     comes out up to 0.02 too high.
     """
-    a, b, f = t.levels.clamp(max=254)
+    a, b, f = (t.levels(image).clamp(max=254) for image in range(3))
     h_a, h_b, h_f = of_levels(t).h
     return h_a + h_b + 2 * h_f - entropy(joint_histogram(a, f)) - entropy(joint_histogram(b, f))
 

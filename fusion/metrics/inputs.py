@@ -1,5 +1,6 @@
 """Images as users hold them -> one batch of planes in 0..255."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,16 @@ LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 """Weights of Matlab's `rgb2gray`."""
 
 
-def as_batch(image: Any, name: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Brings an image or a batch of images into one form.
+def as_batch(image: Any, name: str) -> Tensor:
+    """Brings an image or a batch of images into one shape and checks it.
 
     Args:
         image: array `(H, W)` or `(H, W, 1|3)`, or tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`; uint8 in 0..255,
             uint16 in 0..65535 or floating point in [0, 1].
         name: how messages call it.
-        dtype: of the result.
 
     Returns:
-        `(B, 1|3, H, W)` in 0..255, on the image's device.
+        `(B, 1|3, H, W)` of the image's type and range, on its device.
 
     Raises:
         DataError: for another shape, another type, or floating-point values outside [0, 1].
@@ -51,14 +51,18 @@ def as_batch(image: Any, name: str, dtype: torch.dtype = torch.float64) -> Tenso
         x = torch.from_numpy(np.array(array.transpose(2, 0, 1)))[None]
     if x.numel() == 0:
         raise DataError(f"{name}: the image is empty, shape {tuple(x.shape)}")
-    if x.dtype == torch.uint8:
-        return x.to(dtype)
-    if x.dtype == torch.uint16:
-        return x.to(dtype) / 257
-    if not x.is_floating_point():
+    if x.is_floating_point():
+        _check_range(x.detach(), name)
+    elif x.dtype not in (torch.uint8, torch.uint16):
         raise DataError(f"{name}: values of type {x.dtype} have no agreed range; pass uint8, uint16 or float in [0, 1]")
-    _check_range(x.detach(), name)
-    return x.to(dtype) * 255
+    return x
+
+
+def grey_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """What `as_batch` returns, as `dtype` in 0..255."""
+    if x.is_floating_point():
+        return x.to(dtype) * 255
+    return x.to(dtype) / 257 if x.dtype == torch.uint16 else x.to(dtype)
 
 
 def _check_range(x: Tensor, name: str) -> None:
@@ -99,24 +103,32 @@ def luma(x: Tensor) -> Tensor:
     return LUMA[0] * x[:, 0] + LUMA[1] * x[:, 1] + LUMA[2] * x[:, 2]
 
 
-def planes(a: Tensor, b: Tensor, fused: Tensor, colour: Colour, quantise: bool) -> tuple[Triple, int]:
+def planes(
+    a: Tensor, b: Tensor, fused: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype = torch.float64
+) -> tuple[Triple, int]:
     """Turns three batches into planes by a colour policy.
 
     Args:
-        a: `(B, 1|3, H, W)` in 0..255.
+        a: `(B, 1|3, H, W)` as `as_batch` returns it.
         b: as `a`; may differ from it in channels. A single-channel source meets every channel of a colour one.
         fused: as `a`. If it has one channel, colour sources are scored by their luma.
         colour: see `fusion.metrics.conventions.Colour`.
         quantise: round to 8 bits before, and luma after.
+        dtype: of the planes.
 
     Returns:
         The planes `(B * planes per image, H, W)`, and how many planes each image has.
     """
-    images = [round8(x) for x in (a, b, fused)] if quantise else [a, b, fused]
-    if fused.shape[1] == 1 or colour == "luma":
-        grey = [luma(x) for x in images]
-        return Triple(*(round8(x) for x in grey) if quantise else grey), 1
-    full = [x.expand(-1, 3, -1, -1) for x in images]
-    if colour == "columns":
-        return Triple(*(x.permute(0, 2, 1, 3).flatten(2) for x in full)), 1
-    return Triple(*(x.reshape(-1, *x.shape[-2:]) for x in full)), 3
+    policy = "luma" if fused.shape[1] == 1 else colour
+    triple = Triple(*(functools.partial(_planes_of, x, policy, quantise, dtype) for x in (a, b, fused)))
+    return triple, 3 if policy == "channels" else 1
+
+
+def _planes_of(image: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype) -> Tensor:
+    x = grey_values(image, dtype)
+    if quantise and image.dtype != torch.uint8:
+        x = round8(x)
+    if colour == "luma":
+        return round8(luma(x)) if quantise and x.shape[1] == 3 else luma(x)
+    x = x.expand(-1, 3, -1, -1)
+    return x.permute(0, 2, 1, 3).flatten(2) if colour == "columns" else x.reshape(-1, *x.shape[-2:])

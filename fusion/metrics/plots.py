@@ -38,4 +38,5 @@ def distributions(board: Leaderboard, values: Values, path: Path) -> None:
         axes.set_xticks(range(1, len(board.methods) + 1), board.methods, rotation=45, ha="right", fontsize=8)
         axes.set_title(column.heading, fontsize=9)
         axes.tick_params(axis="y", labelsize=8)
+    figure.suptitle(f"suite {board.suite.name}, {len(board.images)} images", fontsize=9)
     figure.savefig(path, dpi=150)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fusion.metrics.filters import central_difference, magnitude, sobel
+from fusion.metrics.filters import central_difference, magnitude, root, sobel
 from fusion.metrics.registry import metric, variant
 from fusion.metrics.triple import Triple
 
@@ -12,11 +12,6 @@ TANG = ("tang", "tang_legacy")
 
 def _mean(planes: Tensor) -> Tensor:
     return planes.mean((-2, -1))
-
-
-def _root(square: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0."""
-    return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
 @metric(
@@ -29,7 +24,7 @@ def _root(square: Tensor) -> Tensor:
 )
 def sd(t: Triple) -> Tensor:
     """Population standard deviation of the fused image in grey levels (0..255); in [0, 127.5], higher is better."""
-    return _root(_mean((t.fused - _mean(t.fused)[:, None, None]) ** 2))
+    return root(_mean((t.fused - _mean(t.fused)[:, None, None]) ** 2))
 
 
 @variant("sd", "tang_legacy")
@@ -39,7 +34,7 @@ def sd_legacy(t: Triple) -> Tensor:
     Below the mean the deviation is 0, and squares stop at 255.
     """
     deviation = (t.fused - _mean(t.fused)[:, None, None] + 0.5).floor().clamp(0, 255)
-    return _root(_mean((deviation**2).clamp(max=255)))
+    return root(_mean((deviation**2).clamp(max=255)))
 
 
 def _differences(planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +56,7 @@ def sf(t: Triple) -> Tensor:
     Each mean runs over the differences that exist, as in Tang's toolbox; VIFB and MEFB divide by the number of pixels.
     """
     (h, w), (rows, columns) = t.shape, _differences(t.fused)
-    return _root(rows / (h * (w - 1)) + columns / ((h - 1) * w))
+    return root(rows / (h * (w - 1)) + columns / ((h - 1) * w))
 
 
 @variant("sf", "tang_legacy")
@@ -79,7 +74,7 @@ def sf_vifb(t: Triple) -> Tensor:
     mean over the channels.
     """
     (h, w), (rows, columns) = t.shape, _differences(t.fused)
-    return _root((rows + columns) / (h * w))
+    return root((rows + columns) / (h * w))
 
 
 @metric(
@@ -114,9 +109,8 @@ def ei(t: Triple) -> Tensor:
 
 def _mse(t: Triple) -> tuple[Tensor, Tensor]:
     """Mean squared error of the fused image to each source, images in [0, 1]."""
-    error = t.stack[:2] - t.fused
-    mean = _mean(error * error) / 255**2
-    return mean[0], mean[1]
+    a, b = (_mean((x - t.fused).square()) / 255**2 for x in (t.a, t.b))
+    return a, b
 
 
 @metric(
@@ -145,14 +139,14 @@ def mse(t: Triple) -> Tensor:
 def rmse(t: Triple) -> Tensor:
     """Mean over the sources of the root mean squared error, images in [0, 1]; in [0, 1], lower is better."""
     a, b = _mse(t)
-    return (_root(a) + _root(b)) / 2
+    return (root(a) + root(b)) / 2
 
 
 def _vifb_error(t: Triple) -> Tensor:
     """VIFB's helper "mse": the Frobenius norm of the error over the number of pixels, grey levels 0..255."""
     h, w = t.shape
     a, b = _mse(t)
-    return (_root(a) + _root(b)) / 2 * 255 / (h * w) ** 0.5
+    return (root(a) + root(b)) / 2 * 255 / (h * w) ** 0.5
 
 
 @variant("rmse", "vifb")
@@ -261,5 +255,5 @@ def qsf(t: Triple) -> Tensor:
     larger = [torch.maximum(a.abs(), b.abs()) for a, b in pairs]
     reference = torch.stack([w * (d * d).sum((-2, -1)) for w, d in zip(weights, larger, strict=True)]).sum(0)
     detail = reference > 0
-    ratio = _root(fused / torch.where(detail, reference, 1))
+    ratio = root(fused / torch.where(detail, reference, 1))
     return torch.where(detail, ratio - 1, 0)

@@ -7,21 +7,46 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+Source = Tensor | Callable[[], Tensor]
 
 
 class Triple:
-    """Planes of the sources and of the fused image.
+    """Planes of the sources and of the fused image, each made when a metric first asks for it.
 
     Args:
-        a: `(N, H, W)`, grey values in 0..255 (real numbers).
+        a: `(N, H, W)`, grey values in 0..255 (real numbers), or a function that gives them.
         b: as `a`.
         fused: as `a`.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, fused: Tensor) -> None:
-        self.stack = torch.stack((a, b, fused))  # (3, N, H, W)
-        self.a, self.b, self.fused = self.stack.unbind(0)
+    def __init__(self, a: Source, b: Source, fused: Source) -> None:
+        self._sources = (a, b, fused)
         self._memo: dict[Hashable, object] = {}
+
+    def plane(self, image: int) -> Tensor:
+        """`(N, H, W)` of image 0, 1 or 2: a, b, fused."""
+        source = self._sources[image]
+        return source if isinstance(source, Tensor) else self.once(("plane", image), source)
+
+    @property
+    def a(self) -> Tensor:
+        """The first source, `(N, H, W)`."""
+        return self.plane(0)
+
+    @property
+    def b(self) -> Tensor:
+        """The second source, `(N, H, W)`."""
+        return self.plane(1)
+
+    @property
+    def fused(self) -> Tensor:
+        """The fused image, `(N, H, W)`."""
+        return self.plane(2)
+
+    @property
+    def stack(self) -> Tensor:
+        """All three, `(3, N, H, W)`."""
+        return self.once("stack", lambda: torch.stack((self.a, self.b, self.fused)))
 
     def once(self, key: Hashable, function: Callable[[], T]) -> T:
         """The value of `function()`, computed on the first call with `key` and remembered."""
@@ -32,12 +57,11 @@ class Triple:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.a.shape[-2], self.a.shape[-1]
+        return self.fused.shape[-2], self.fused.shape[-1]
 
-    @property
-    def levels(self) -> Tensor:
-        """`(3, N, H, W)` int64 grey levels 0..255, rounded half up: what histograms count. No gradient passes."""
-        return self.once("levels", lambda: (self.stack.detach() + 0.5).clamp_(0, 255).long())
+    def levels(self, image: int) -> Tensor:
+        """`(N, H, W)` uint8 grey levels of an image, rounded half up: what histograms count. No gradient passes."""
+        return self.once(("levels", image), lambda: (self.plane(image).detach() + 0.5).clamp_(0, 255).byte())
 
     @property
     def stretched(self) -> Tensor:

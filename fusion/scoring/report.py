@@ -29,7 +29,7 @@ def write_report(
     made_by = f"{settings['version']}; {settings['precision']}; {settings['sizes']}"
     notes = [
         f"suite {settings['suite']}" + (f": {settings['note']}" if settings["note"] else ""),
-        f"{len(board.images)} images; {made_by}",
+        f"{len(board.images)} images{' that every method has' if len(board.methods) > 1 else ''}; {made_by}",
         "conventions: " + "; ".join(settings["columns"]),
     ]
     write_text(out, image_csv(board.suite, values, made_by))

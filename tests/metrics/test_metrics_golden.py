@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from fusion.metrics import names, score
+from fusion.metrics import CONVENTIONS, names, score
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
@@ -84,19 +84,54 @@ def test_octave_edge_thinning_stays_near(golden, scores):
         assert abs(scores[row.picture, "tang"]["fmi"] - row.value) < 0.03, row
 
 
-@pytest.mark.parametrize("convention", ["exact", "vifb", "mefb", "liu", "tang", "tang_legacy"])
-def test_every_metric_of_a_convention_is_finite_on_flat_and_tiny_images(convention):
-    ramp = (np.arange(16 * 17).reshape(16, 17) % 256).astype(np.uint8)
+@pytest.mark.parametrize("size", [(16, 16), (15, 17), (16, 17)])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_every_metric_is_finite_on_flat_equal_odd_and_tiny_images(convention, size):
+    ramp = (np.arange(size[0] * size[1]).reshape(size) % 256).astype(np.uint8)
+    other = ramp[::-1].copy()
     for value in (0, 77, 255):
-        flat = np.full((16, 17), value, np.uint8)
+        flat = np.full(size, value, np.uint8)
         for triple in (
-            (flat, flat, flat),
             (ramp, flat, flat),
             (flat, ramp, ramp),
             (ramp, ramp, flat),
             (ramp, ramp, ramp),
+            (ramp, other, ramp),
+            (ramp, other, flat),
+            (flat, flat, ramp),
         ):
             got = score(*triple, names(convention), convention)
             odd = {name: number for name, number in got.items() if not math.isfinite(number) and name != "psnr"}
             assert not odd
             assert not math.isnan(got.get("psnr", 0.0))
+
+
+# What constant images give, of any level and in every convention that has the metric, unless OTHERWISE says so
+ONES = ("ssim", "ms_ssim", "mef_ssim", "fmi", "fmi_pixel", "fmi_gradient", "fmi_dct", "fmi_wavelet", "viff")
+ONES += ("qs", "qw", "qe", "qc", "qy", "qcb", "qm")
+ZEROS = ("vif", "nabf", "en", "ce", "mi", "nmi", "te", "te_nava", "qcv", "qp", "sd", "sf", "ag", "ei", "mse", "rmse")
+ZEROS += ("cc", "scd", "qsf")
+CONSTANT = {
+    **dict.fromkeys(ONES, 1),
+    **dict.fromkeys(ZEROS, 0),
+    "psnr": math.inf,  # identical images have no error
+    "qg": 0.986659,  # the product of its sigmoids where gradients agree
+    "qncie": 0.801880,  # an identity matrix, 1 - log_256(3)
+}
+OTHERWISE = {
+    ("ssim", "vifb"): 2,  # the sum over the sources
+    ("qc", "mefb"): 0,  # no window has a covariance
+    ("qc", "liu"): 0,
+    ("qm", "liu"): 3,  # the sum over the bands
+}
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_constant_images_give_the_stated_values(convention):
+    for value in (0, 77, 255):
+        flat = np.full((17, 16), value, np.uint8)
+        for name, got in score(flat, flat, flat, names(convention), convention).items():
+            if name == "qabf":  # the zero border makes an edge of the frame of any image but a black one
+                assert got == (pytest.approx(0.975, abs=5e-4) if value else 0)
+            else:
+                assert got == pytest.approx(OTHERWISE.get((name, convention), CONSTANT[name]), abs=1e-6), name

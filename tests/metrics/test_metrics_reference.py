@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from fusion.config import config_dir
 from fusion.metrics import Suite, names, score
-from fusion.metrics.inputs import as_batch, luma, round8
+from fusion.metrics.inputs import as_batch, grey_values, luma, round8
 
 METRICS = {
     "EN": "en", "SD": "sd", "SF": "sf", "AG": "ag", "EI": "ei", "CE": "ce", "MI": "mi", "NMI": "nmi", "Q_ncie": "qncie",
@@ -71,7 +71,7 @@ def test_real_photographs(real, variant):
                 name += "@exact"
             chosen.append(name)
         if variant == "tang_numpy":
-            triple = [round8(luma(as_batch(x, "image")))[0].byte().numpy() for x in triple]
+            triple = [round8(luma(grey_values(as_batch(x, "image"))))[0].byte().numpy() for x in triple]
         values = score(*triple, list(dict.fromkeys(chosen)), convention, colour=colour)
         for row, name in zip(rows, chosen, strict=True):
             ours, theirs = values[name], row["value"]
