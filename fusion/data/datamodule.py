@@ -53,6 +53,8 @@ class FusionDataModule(LightningDataModule):
         vflip: probability of a vertical flip.
         rot90: rotate training crops by random quarter turns.
         zoom: range of source pixels per crop pixel, in place of `scale` and `ratio`; see `fusion.data.zoom`.
+        sensor: by task, settings of `fusion.data.sensor.RandomSensor`, which changes each source by itself.
+        swap: by task, probability that the sources of a pair change places.
         tasks: order of the tasks (or groups, see `PairDataset`) within a round. None: those that `train` has, in the
             order vif, mef, mff, others.
         epoch_by: task whose data make up an epoch, "longest" or "shortest"; see `AlternatingBatchSampler`.
@@ -90,6 +92,8 @@ class FusionDataModule(LightningDataModule):
         vflip: float = 0.0,
         rot90: bool = False,
         zoom: Sequence[float] | None = None,
+        sensor: Mapping[str, Mapping[str, Any]] | None = None,
+        swap: Mapping[str, float] | None = None,
         tasks: Sequence[str] | None = None,
         epoch_by: str = "vif",
         rounds_per_epoch: int | None = None,
@@ -114,15 +118,18 @@ class FusionDataModule(LightningDataModule):
         self.seed = seed
         self.prepare = prepare
         areas: dict[str, Sequence[float]] = {**TRAIN_SCALE, **(scale or {})}
-        if unknown := [task for task in areas if task not in {*TASKS, *self.tasks}]:
-            raise ConfigError(f"data.scale: unknown task '{unknown[0]}', expected one of {', '.join(TASKS)}.")
+        sensors, swaps = dict(sensor or {}), dict(swap or {})
+        for key, by_task in (("scale", areas), ("sensor", sensors), ("swap", swaps)):
+            if unknown := [task for task in by_task if task not in {*TASKS, *self.tasks}]:
+                raise ConfigError(f"data.{key}: unknown task '{unknown[0]}', expected one of {', '.join(TASKS)}.")
         known = list(dict.fromkeys([*self.tasks, *TASKS, "longest", "shortest"]))
         if epoch_by not in known:
             raise ConfigError(f"data.epoch_by={epoch_by}: expected one of {', '.join(known)}.")
-        self._train_transforms = {
-            task: train_transform(crop_size, areas.get(task, (0.2, 1.0)), ratio, hflip, vflip, rot90, zoom)
-            for task in self.tasks
-        }
+        self._train_transforms = {}
+        for task in self.tasks:
+            options = {"sensor": sensors.get(task), "swap": swaps.get(task, 0.0)}
+            shape = (crop_size, areas.get(task, (0.2, 1.0)), ratio, hflip, vflip, rot90, zoom)
+            self._train_transforms[task] = train_transform(*shape, **options)
         self._eval_transforms = {
             "val": eval_transform(eval_resize, val_crop, eval_multiple),
             "test": eval_transform(eval_resize, None, eval_multiple),

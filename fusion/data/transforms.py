@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fusion.data.sample import Sample
+from fusion.data.sensor import RandomSensor
 from fusion.data.zoom import RandomBorderCrop, RandomZoomCrop
 from fusion.errors import ConfigError
 
@@ -41,16 +42,20 @@ class PairTransform:
     Args:
         transform: what is applied.
         min_box_area: share of its area that a box must keep when it is cut; boxes that keep less go, with their labels.
+        swap: probability that the sources change places.
 
     Raises:
-        ConfigError: the share is not in [0, 1].
+        ConfigError: a share or probability is not in [0, 1].
     """
 
-    def __init__(self, transform: v2.Transform, min_box_area: float = MIN_BOX_AREA) -> None:
+    def __init__(self, transform: v2.Transform, min_box_area: float = MIN_BOX_AREA, swap: float = 0.0) -> None:
         if not 0 <= min_box_area <= 1:
             raise ConfigError(f"min_box_area={min_box_area}: expected a share between 0 and 1.")
+        if not 0 <= swap <= 1:
+            raise ConfigError(f"swap={swap}: expected a probability between 0 and 1.")
         self.transform = transform
         self.min_box_area = min_box_area
+        self.swap = swap
 
     def __call__(self, sample: Sample, seed: int = 0) -> Sample:
         """A new sample; its input stays as it was."""
@@ -66,7 +71,12 @@ class PairTransform:
         with _global_generator, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             changed = self.transform(wrapped)
+            swapped = self.swap > 0 and bool(torch.rand(()) < self.swap)
         result = {**sample, **{key: _plain(value) for key, value in changed.items()}}
+        if swapped:
+            for first, second in (("a", "b"), ("auxiliary_a", "auxiliary_b")):
+                if first in result:
+                    result[first], result[second] = result[second], result[first]
         if "boxes" in sample:
             result["boxes"], kept = self._clip(result["boxes"], tuple(result["a"].shape[-2:]))
             result["labels"] = sample["labels"][kept]
@@ -94,6 +104,8 @@ def train_transform(
     resize: int | Sequence[int] | None = None,
     border: float | None = None,
     min_box_area: float = MIN_BOX_AREA,
+    sensor: Mapping[str, Any] | None = None,
+    swap: float = 0.0,
 ) -> PairTransform:
     """Random resized crop and flips, as the TC-MoA recipe augments (official data loaders).
 
@@ -109,6 +121,8 @@ def train_transform(
         resize: height and width, or shorter side, that the whole image is resized to first.
         border: crop by cutting up to this share off every side, see `RandomBorderCrop`, in place of `scale` and `ratio`.
         min_box_area: share of its area that a box must keep, see `PairTransform`.
+        sensor: settings of `RandomSensor`, which changes each source by itself; None leaves them as they are.
+        swap: probability that the sources change places, so that a model must go by what it sees in them.
 
     Raises:
         ConfigError: a value out of range.
@@ -128,7 +142,9 @@ def train_transform(
             steps.append(flip(probability))
     if rot90:
         steps.append(RandomQuarterTurn())
-    return PairTransform(v2.Compose(steps) if steps else v2.Identity(), min_box_area)
+    if sensor is not None:
+        steps.append(RandomSensor(**sensor))
+    return PairTransform(v2.Compose(steps) if steps else v2.Identity(), min_box_area, swap)
 
 
 def _crop(

@@ -1,0 +1,65 @@
+"""Training pairs as other cameras would have taken them: each source with its own noise, contrast and colour."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from fusion.errors import ConfigError
+
+
+class RandomSensor(v2.Transform):
+    """Changes every image by itself, so that the sources of a pair differ in what they do; masks and boxes stay.
+
+    For sets whose cameras are not those of the pictures to be fused (clean colour images in training, noisy grey ones in TNO).
+
+    Args:
+        share: probability that an image is changed at all.
+        noise: largest standard deviation of the noise, of a range of 1; drawn uniformly from 0 on.
+        grain: range of the noise's grain in pixels, drawn uniformly; coarse noise is that of enlarged video.
+        contrast: range of the factor on the distance from the mean.
+        gray: probability that a changed image loses its colour.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        noise: float = 0.04,
+        grain: Sequence[float] = (1.0, 2.0),
+        contrast: Sequence[float] = (0.7, 1.3),
+        gray: float = 0.5,
+    ) -> None:
+        super().__init__()
+        for key, value in (("share", share), ("noise", noise), ("gray", gray)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"data.sensor: {key}={value}: expected a number between 0 and 1.")
+        for key, (low, high), least in (("grain", grain, 1), ("contrast", contrast, 0)):
+            if not least <= low <= high:
+                raise ConfigError(f"data.sensor: {key}={[low, high]}: expected [low, high], {least} <= low <= high.")
+        self.share, self.noise, self.grain, self.contrast, self.gray = share, noise, grain, contrast, gray
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change one image, uint8 `(3, H, W)`."""
+        if not isinstance(inpt, tv_tensors.Image) or torch.rand(()) >= self.share:
+            return inpt
+        image = F.adjust_contrast(inpt, _uniform(*self.contrast))
+        if torch.rand(()) < self.gray:
+            image = F.rgb_to_grayscale(image, num_output_channels=3)
+        height, width = image.shape[-2:]
+        grain = _uniform(*self.grain)
+        noise = torch.randn(
+            1, max(1, round(height / grain)), max(1, round(width / grain))
+        )  # luma alone, as sensors' mostly is
+        noise = F.resize(noise, [height, width], antialias=False)
+        noise *= 255 * _uniform(0, self.noise) / noise.std().clamp_min(1e-6)
+        return tv_tensors.wrap((image + noise).round_().clamp_(0, 255).to(torch.uint8), like=inpt)
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
