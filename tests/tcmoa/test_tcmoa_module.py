@@ -294,3 +294,11 @@ def test_checkpoints_without_source_embeddings_get_zeros(official_weights, parit
 def test_a_checkpoint_of_another_configuration_is_explained(official_weights, parity_network):
     with pytest.raises(WeightsError, match="missing .*check model.backbone, model.tau and model.num_experts"):
         convert_official({k: v for k, v in official_weights.items() if "blocks_MoA.0" not in k}, parity_network())
+
+
+def test_what_the_backbone_loses_can_be_restored():
+    a, _ = pair()
+    lossy = build(FrozenBackbone)(a, a, "vif").fused
+    assert (lossy - a).abs().mean() > 0.05  # a random backbone gives nothing back
+    restored = build(FrozenBackbone, network={"restore": True})(a, a, "vif").fused
+    torch.testing.assert_close(restored, a, atol=1e-4, rtol=0)
