@@ -82,6 +82,16 @@ def test_tiles_agree_with_the_whole(official_state, luma, size, interaction):
     assert (naive - tiled[..., : size[0] // 2, :]).abs().max() > 1e-3, "the statistics of the whole matter"
 
 
+@pytest.mark.parametrize("window", [2, 4, 6])
+def test_tiles_agree_with_the_whole_with_other_windows(window):
+    torch.manual_seed(0)
+    network = GIFNetNetwork(window=window, init="kaiming")  # keeps the signal, so that what a margin lacks is seen
+    pair = torch.rand(1, 2, 60, 72)
+    with torch.inference_mode():
+        fast = FastGIFNet(network)
+        torch.testing.assert_close(fuse_luma(fast, pair, whole_pixels=1, tile=24), fast(pair), atol=2e-6, rtol=0)
+
+
 @pytest.mark.parametrize(("height", "width", "side"), [(100, 200, 64), (64, 64, 64), (129, 65, 64), (5, 300, 100)])
 def test_tiles_cover_every_pixel_once_with_the_margin_they_need(height, width, side):
     covered = torch.zeros(height, width)

@@ -231,6 +231,22 @@ def test_autocast_chooses_the_type(model, pictures):
     with torch.autocast("cpu", torch.bfloat16):
         half = model.fuse(*pictures).fused
     assert half.dtype == torch.float32 and 0 < (half - exact).abs().mean() < 0.02
+    model.precision = "bfloat16"
+    assert torch.equal(model.fuse(*pictures).fused, half)
+
+
+def test_gradients_of_use_are_those_of_the_picture_in_use(model, pictures):
+    a, b = (x.clone().requires_grad_() for x in pictures)
+    fused = model(a, b, "vif").fused
+    torch.testing.assert_close(fused, model.fuse(*pictures, task="vif").fused, atol=1e-4, rtol=0)
+    fused.mean().backward()
+    assert a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
+
+
+def test_precision_is_chosen_by_the_configuration():
+    assert fusion.load_model("gifnet", overrides=["model.precision=bfloat16"]).precision == "bfloat16"
+    with pytest.raises(ConfigError, match="model.precision=half is not one of float32, bfloat16"):
+        fusion.load_model("gifnet", overrides=["model.precision=half"])
 
 
 def test_partial_gate_and_loss_come_from_the_configuration():

@@ -1,4 +1,4 @@
-"""The released GIFNet checkpoint as weights of `GIFNetNetwork`, and back."""
+"""The released GIFNet checkpoint as weights of `GIFNetNetwork`."""
 
 from collections.abc import Mapping
 

@@ -26,6 +26,7 @@ MAIN_BRANCH = {"vif": "mm", "mef": "dp", "mff": "dp", "medical": "mm", "nir": "m
 """Branch that a task trains. Using the model, `main_task` decides, whatever the task."""
 SMALLEST = 5
 """Sides in pixels that the reflected borders of the second block's windows need."""
+PRECISIONS = ("float32", "bfloat16")
 
 
 class GIFNet(FusionModel):
@@ -37,6 +38,7 @@ class GIFNet(FusionModel):
         interaction: "on", "one_way" or "off", see `GIFNetNetwork`.
         main_task: "mff" or "vif", whose branch makes the picture in use (supplement Sec. 4).
         color: "exact", or "official" for the pixels of the released test code, see color.py.
+        precision: "float32" or "bfloat16" in use, statistics and output being float32 always; under autocast its type counts.
         weights: name or path of weights: the released checkpoint, or one of ours.
         zero_grad_none: False keeps gradients of zero for the branch that rests, so that Adam's momentum moves it on.
         whole_pixels: pixels fused at once; larger pictures go by tiles, which agree with the whole.
@@ -52,6 +54,7 @@ class GIFNet(FusionModel):
         interaction: str | bool = "on",
         main_task: str = "mff",
         color: str = "exact",
+        precision: str = "float32",
         weights: str | None = None,
         zero_grad_none: bool = True,
         whole_pixels: int = 1_600_000,
@@ -61,7 +64,7 @@ class GIFNet(FusionModel):
     ) -> None:
         super().__init__(**base)
         self.main_task, self.color, self.whole_pixels, self.tile = main_task, color, whole_pixels, tile
-        self.zero_grad_none = zero_grad_none
+        self.zero_grad_none, self.precision = zero_grad_none, precision
         self.network = GIFNetNetwork(_spelled(interaction), gate, **(network or {}))
         self.loss = loss or GIFNetLoss()
         if weights is not None:
@@ -70,7 +73,12 @@ class GIFNet(FusionModel):
     @staticmethod
     def check_config(config: Mapping[str, Any]) -> None:
         """Refuse values that do not exist."""
-        known = {"interaction": INTERACTIONS, "main_task": ("mff", "vif"), "color": tuple(RULES)}
+        known = {
+            "interaction": INTERACTIONS,
+            "main_task": ("mff", "vif"),
+            "color": tuple(RULES),
+            "precision": PRECISIONS,
+        }
         for key, values in known.items():
             value = config.get(key, values[0])
             if (_spelled(value) if key == "interaction" else value) not in values:
@@ -108,7 +116,7 @@ class GIFNet(FusionModel):
             task: "vif", "mef", "mff", "medical" (a MRI, b PET or SPECT), "nir" (a visible, b near-infrared) or
                 "pansharpening" (a panchromatic, b bands, each of which is fused). a and b may be the same picture, which
                 enhances it.
-            main_task: "mff" or "vif", whose branch makes the picture. None: the model's choice in use; in training the
+            main_task: "mff" or "vif", whose branch makes the picture. None: the model's choice; while training the
                 task's own.
             gate_scale: factor on the gate, for analysis.
             auxiliary: `a`, `b` and task of the pair that the other branch sees, in training; None: the same pair.
@@ -118,7 +126,8 @@ class GIFNet(FusionModel):
         """
         if not torch.is_grad_enabled():
             return self._use(a, b, task, main_task, gate_scale)
-        main = self._branch(main_task) if main_task else MAIN_BRANCH[_known(task)]
+        own = MAIN_BRANCH[_known(task)]
+        main = own if self.training and main_task is None else self._branch(main_task or self.main_task)
         other = None if auxiliary is None else _luma_pair(*auxiliary)
         pair = _luma_pair(a, b, task)
         fused, features = self.network(pair, other, main, gate_scale)
@@ -207,7 +216,8 @@ class GIFNet(FusionModel):
         if min(height, width) < SMALLEST:
             pair = reflect_to_multiple(pair, 2 * SMALLEST)
         device = pair.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else getattr(torch, self.precision)
         main = self._branch(main_task or self.main_task)
         with torch.autocast(device, enabled=False):
             network = FastGIFNet(self.network, main, gate_scale, dtype)

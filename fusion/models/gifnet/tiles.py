@@ -5,6 +5,7 @@ block, then the second, then to fuse with those statistics; about twice the work
 computed with a margin as wide as anything in it can see, so that tiles agree with the whole but for rounding.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,9 +15,13 @@ from torch import Tensor
 from fusion.models.gifnet.inference import Core, FastGIFNet
 from fusion.models.gifnet.moments import Moments
 
-REACH = 20
-"""Pixels that a fused pixel sees on either side with windows of 8: decoder 5, second block 2 + 7 + first 2 + embedding
-and encoder 4; windows are whole, so that it is less than three of them."""
+
+def reach(window: int) -> int:
+    """Pixels beyond an edge on the window grid that what lies within can see; 20 with windows of 8."""
+    seen = 5  # decoder 4, un-embedding 1
+    for shift in (window // 2, 0):  # second block, first block: whole windows, or the depthwise convolution beside them
+        seen = max(-(-(seen - shift) // window) * window + shift, seen + 2)
+    return seen + 4  # embedding 1, encoder 3
 
 
 class Tile(NamedTuple):
@@ -38,9 +43,10 @@ class Tile(NamedTuple):
 
 
 def plan(height: int, width: int, side: int, window: int) -> Iterator[Tile]:
-    """Tiles that cover a picture; their corners lie on the window grid."""
-    margin = 3 * window
-    step = max(side // window, 1) * window
+    """Tiles that cover a picture; their corners lie on the window grid, and on that of 4 pixels that pictures are padded to."""
+    grid = math.lcm(window, 4)
+    margin = -(-reach(window) // grid) * grid
+    step = max(side // grid, 1) * grid
 
     def spans(length: int) -> list[tuple[int, int, int, int]]:
         starts = list(range(0, length, step))
