@@ -43,7 +43,7 @@ class ImageRouter(nn.Module):
         self.router = router(dim=channels * self.grid[0] * self.grid[1], num_experts=num_experts, top_k=top_k)
 
     def forward(self, features: Tensor, gates: Sequence[float] | None = None) -> Routing:
-        """Route `(B, C, H, W)` features, in float32.
+        """Route `(B, C, H, W)` features, in float32 from the resampled view on.
 
         Args:
             features: what the gate looks at.
@@ -52,7 +52,7 @@ class ImageRouter(nn.Module):
         if gates is not None:
             return self._fixed(gates, features)
         with torch.autocast(features.device.type, enabled=False):
-            routing = self.router(self.view(features.float()).flatten(1))
+            routing = self.router(self.view(features).float().flatten(1))
         routing.shape = (len(features),)
         return routing
 
