@@ -88,7 +88,7 @@ def test_moving_average_and_stretched():
 def test_training_logs_both_gates_and_what_it_saves_fuses(door, tmp_path):
     import fusion
 
-    for folder in ("RoadScene/crop_LR_visible", "RoadScene/cropinfrared", "LLVIP/visible/test", "LLVIP/infrared/test"):
+    for folder in (f"LLVIP/{side}/{part}" for side in ("visible", "infrared") for part in ("train", "test")):
         for index in range(2):
             write_image(tmp_path / folder / f"{index}.jpg", torch.rand(3, 40, 48))
     status, _, err = door(
