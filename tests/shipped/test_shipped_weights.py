@@ -45,7 +45,7 @@ def test_the_backbone_gives_pictures_back(pairs):
         assert -10 * error.log10() > 35, f"{task}: {-10 * error.log10():.1f} dB"
 
 
-@pytest.mark.parametrize("task", ["vif", "mef"])
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
 def test_fused_pictures_keep_more_edges_than_the_average(model, pairs, task):
     a, b = pairs[task]
     fused = score(a, b, model.fuse(a, b, task=task).fused[0], metrics=["qabf"])["qabf"]
@@ -53,12 +53,13 @@ def test_fused_pictures_keep_more_edges_than_the_average(model, pairs, task):
     assert fused > average
 
 
-def test_multi_focus_pictures_have_more_gradient_than_the_average(model, pairs):
+def test_multi_focus_pictures_have_more_gradient_than_the_average_and_about_its_similarity(model, pairs):
     a, b = pairs["mff"]
-    detail = {}
+    values = {}
     for name, picture in (("fused", model.fuse(a, b, task="mff").fused[0]), ("average", (a + b) / 2)):
-        detail[name] = score(a, b, picture, metrics=["ag"])["ag"]
-    assert detail["fused"] > 1.1 * detail["average"]
+        values[name] = score(a, b, picture, metrics=["ag", "ssim"])
+    assert values["fused"]["ag"] > 1.05 * values["average"]["ag"]
+    assert values["fused"]["ssim"] > values["average"]["ssim"] - 0.003
 
 
 def test_routers_of_the_tasks_differ(model, pairs):
@@ -79,3 +80,18 @@ def test_predict_on_two_folders_of_different_sizes(tmp_path):
     assert done.returncode == 0, done.stderr
     results = {path.name: tuple(read_image(path).pixels.shape[1:]) for path in (tmp_path / "out").iterdir()}
     assert results == {f"{name}.png": size for name, size in sizes.items()}
+
+
+def test_the_base_network_of_toar_is_shipped_and_keeps_what_is_brightest(pairs):
+    file = SHIPPED / "toar_base.safetensors"
+    assert locate("toar_base") == file and file.stat().st_size < 5e6
+    model = load_model("toar_base")
+    a, b = pairs["vif"]
+    fused = model.fuse(a, b, task="vif").fused[0]
+    values = score(a, b, fused, metrics=["qabf", "ag"])
+    average = score(a, b, (a + b) / 2, metrics=["qabf", "ag"])
+    assert values["qabf"] > average["qabf"] and values["ag"] > average["ag"]
+    luma, brightest = fused.mean(0), torch.maximum(a.mean(0), b.mean(0))
+    assert (luma - brightest).abs().mean() < 0.8 * ((a + b).mean(0) / 2 - brightest).abs().mean()
+    plain = load_model("toar").fuse(a, b, task="vif").fused[0]
+    assert torch.equal(plain, fused), "without an instruction T-OAR is its base network"
