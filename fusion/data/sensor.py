@@ -14,7 +14,8 @@ from fusion.errors import ConfigError
 class RandomSensor(v2.Transform):
     """Changes every image by itself, so that the sources of a pair differ in what they do; masks and boxes stay.
 
-    For sets whose cameras are not those of the pictures to be fused (clean colour images in training, noisy grey ones in TNO).
+    For sets whose cameras are not those of the pictures to be fused (clean colour images in training, noisy grey ones in TNO). A
+    reference image would be changed as well: not for sets that have one.
 
     Args:
         share: probability that an image is changed at all.
@@ -53,9 +54,8 @@ class RandomSensor(v2.Transform):
             image = F.rgb_to_grayscale(image, num_output_channels=3)
         height, width = image.shape[-2:]
         grain = _uniform(*self.grain)
-        noise = torch.randn(
-            1, max(1, round(height / grain)), max(1, round(width / grain))
-        )  # luma alone, as sensors' mostly is
+        coarse = [max(1, round(side / grain)) for side in (height, width)]
+        noise = torch.randn(1, *coarse)  # in luma alone, as most of a sensor's is
         noise = F.resize(noise, [height, width], antialias=False)
         noise *= 255 * _uniform(0, self.noise) / noise.std().clamp_min(1e-6)
         return tv_tensors.wrap((image + noise).round_().clamp_(0, 255).to(torch.uint8), like=inpt)

@@ -65,7 +65,7 @@ class TCMoANetwork(nn.Module):
         decoder_stat_match: after each decoder site give both streams their mean and std back (released code).
         pos_embed_official: see `resize_pos_embed`; needed for non-square inputs of the released checkpoint only.
         restore: add what the frozen backbone loses of the plain average of the sources, which takes a third stream through it
-            (ours, for small backbones: half as much time again).
+            (ours, for small backbones).
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, about a third more time.
     """
 
