@@ -44,7 +44,7 @@ class FocusSynthesis:
     Args:
         depth: nearness of each image; None: a plane that comes closer downwards.
         kernel_size: side of the Gaussian kernel in pixels, odd.
-        sigma: its standard deviation in pixels.
+        sigma: its standard deviation in pixels, or the range from which each plan draws it.
         area: smallest and largest share of the image that the near layer may take; alpha is drawn again until it fits.
 
     Raises:
@@ -57,32 +57,36 @@ class FocusSynthesis:
         self,
         depth: DepthSource | None = None,
         kernel_size: int = 21,
-        sigma: float = 5.0,
+        sigma: float | Sequence[float] = 5.0,
         area: Sequence[float] = (0.05, 0.95),
     ) -> None:
         if kernel_size < 3 or kernel_size % 2 == 0:
             raise ConfigError(f"kernel_size={kernel_size}: expected an odd number of at least 3 pixels.")
-        if sigma <= 0:
-            raise ConfigError(f"sigma={sigma}: expected more than 0 pixels.")
+        low, high = (sigma, sigma) if isinstance(sigma, int | float) else sigma
+        if not 0 < low <= high:
+            raise ConfigError(f"sigma={sigma}: expected more than 0 pixels, or [low, high].")
         if not (len(area) == 2 and 0 <= area[0] < area[1] <= 1):
             raise ConfigError(f"area={list(area)}: expected [low, high] with 0 <= low < high <= 1.")
         self.depth = depth or DepthPlane()
-        self.kernel_size, self.sigma, self.area = kernel_size, sigma, tuple(area)
+        self.kernel_size, self.sigma, self.area = kernel_size, (float(low), float(high)), tuple(area)
 
     def plan(self, image: Tensor, path: Path, generator: torch.Generator) -> Plan:
-        """The near layer.
+        """The near layer, and the blur's standard deviation.
 
         Raises:
             DataError: no threshold divides the depth within `area`, as where it is flat.
         """
         nearness = self.depth(path, image, generator)
-        return {"near": (nearness > self._threshold(nearness, path, generator)).to(torch.uint8)}
+        near = (nearness > self._threshold(nearness, path, generator)).to(torch.uint8)
+        low, high = self.sigma
+        sigma = low if low == high else low + (high - low) * float(torch.rand((), generator=generator))
+        return {"near": near, "sigma": sigma}
 
     def make(self, image: Tensor, plan: Plan, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Far focus, near focus."""
         largest = 2 * min(image.shape[-2:]) - 1  # reflection needs a picture wider than half the kernel
         kernel = min(self.kernel_size, largest)
-        blurred = F.gaussian_blur(image.contiguous(), [kernel, kernel], [self.sigma, self.sigma])
+        blurred = F.gaussian_blur(image.contiguous(), [kernel, kernel], [plan["sigma"], plan["sigma"]])
         near = plan["near"].bool()
         return torch.where(near, blurred, image), torch.where(near, image, blurred)
 

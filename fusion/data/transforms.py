@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fusion.data.sample import Sample
+from fusion.data.sampler import derive_seed
 from fusion.data.sensor import RandomSensor
 from fusion.data.zoom import RandomBorderCrop, RandomZoomCrop
 from fusion.errors import ConfigError
@@ -59,6 +60,21 @@ class PairTransform:
 
     def __call__(self, sample: Sample, seed: int = 0) -> Sample:
         """A new sample; its input stays as it was."""
+        return self.exchange(self.change(sample, seed), seed)
+
+    def exchange(self, sample: Sample, seed: int = 0) -> Sample:
+        """The sources, and the auxiliary ones with them, in each other's place, as often as `swap` says."""
+        draw = torch.rand((), generator=torch.Generator().manual_seed(derive_seed("swap", seed)))
+        if float(draw) >= self.swap:
+            return sample
+        result = {**sample}
+        for first, second in (("a", "b"), ("auxiliary_a", "auxiliary_b")):
+            if first in sample:
+                result[first], result[second] = sample[second], sample[first]
+        return result
+
+    def change(self, sample: Sample, seed: int = 0) -> Sample:
+        """Crop, flip and whatever else the transform does, but leave the sources in their places."""
         height_width = tuple(sample["a"].shape[-2:])
         wrapped: dict[str, Any] = {key: tv_tensors.Image(sample[key]) for key in _IMAGES if key in sample}
         wrapped |= {key: tv_tensors.Mask(sample[key]) for key in _MASKS if key in sample}
@@ -71,12 +87,7 @@ class PairTransform:
         with _global_generator, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             changed = self.transform(wrapped)
-            swapped = self.swap > 0 and bool(torch.rand(()) < self.swap)
         result = {**sample, **{key: _plain(value) for key, value in changed.items()}}
-        if swapped:
-            for first, second in (("a", "b"), ("auxiliary_a", "auxiliary_b")):
-                if first in result:
-                    result[first], result[second] = result[second], result[first]
         if "boxes" in sample:
             result["boxes"], kept = self._clip(result["boxes"], tuple(result["a"].shape[-2:]))
             result["labels"] = sample["labels"][kept]

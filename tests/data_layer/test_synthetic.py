@@ -94,6 +94,34 @@ def test_crops_agree_with_the_whole_but_for_their_edge(photos: Images) -> None:
         assert torch.equal(crop[key][:, 4:36, 4:36], inner)
 
 
+def test_blur_is_drawn_from_its_range(photos: Images) -> None:
+    made = SyntheticPairs(photos, FocusSynthesis(sigma=(0.5, 4.0)), draws="sample")
+    detail = [made.draw(1, seed)["a"].float().diff(dim=-1).abs().mean().item() for seed in range(8)]
+    assert len(set(detail)) == 8
+    drawn = [
+        FocusSynthesis(sigma=(0.5, 4.0)).plan(torch.zeros(3, 32, 32), Path("x"), torch.Generator().manual_seed(s))[
+            "sigma"
+        ]
+        for s in range(50)
+    ]
+    assert 0.5 <= min(drawn) < 1.2 and 3.3 < max(drawn) <= 4.0
+
+
+@pytest.mark.parametrize("main", ["source", "synthetic"])
+def test_pairs_are_made_before_they_change_places(data_dir: Path, main: str) -> None:
+    made = quadruples(data_dir, main)
+    kept = [made.draw(1, seed, train_transform(32, zoom=(1.0, 1.0))) for seed in range(8)]
+    drawn = [made.draw(1, seed, train_transform(32, zoom=(1.0, 1.0), swap=0.5)) for seed in range(8)]
+    swapped = 0
+    for plain, sample in zip(kept, drawn, strict=True):
+        assert torch.equal(plain["reference"], sample["reference"])
+        exchanged = {"a": "b", "b": "a", "auxiliary_a": "auxiliary_b", "auxiliary_b": "auxiliary_a"}
+        same = all(torch.equal(plain[key], sample[key]) for key in exchanged)
+        assert same or all(torch.equal(plain[key], sample[other]) for key, other in exchanged.items())
+        swapped += not same
+    assert 0 < swapped < 8
+
+
 def test_exposures(photos: Images) -> None:
     made = SyntheticPairs(photos, ExposureSynthesis(stops=(1.0, 2.0)))
     sample = made.load(0)
@@ -271,6 +299,7 @@ def test_written_quadruples_are_read_again(data_dir: Path, tmp_path: Path) -> No
     [
         (lambda: FocusSynthesis(kernel_size=4), "kernel_size=4: expected an odd number"),
         (lambda: FocusSynthesis(sigma=0), "sigma=0"),
+        (lambda: FocusSynthesis(sigma=(2.0, 1.0)), r"sigma=\(2.0, 1.0\)"),
         (lambda: FocusSynthesis(area=(0.9, 0.1)), "area="),
         (lambda: ExposureSynthesis(stops=(0, 1)), "stops="),
         (lambda: ExposureSynthesis(noise=-1), "noise=-1"),

@@ -23,6 +23,7 @@ from fusion.data.dataset import PairDataset, Sample, Transform
 from fusion.data.pair_synthesis import PairSynthesis
 from fusion.data.pairs import Pair
 from fusion.data.sampler import derive_seed
+from fusion.data.transforms import PairTransform
 from fusion.errors import ConfigError
 
 _LABELS = ("mask", "boxes", "labels")
@@ -111,8 +112,9 @@ class SyntheticPairs(PairDataset):
             sample["b"] = loaded["b"]
         if "near" in plan:
             sample["near"] = plan["near"]
+        paired = isinstance(transform, PairTransform)
         if transform is not None:
-            sample = transform(sample, seed)
+            sample = transform.change(sample, seed) if paired else transform(sample, seed)
         generator.manual_seed(derive_seed("noise", seed))
         clean = sample["a"]
         made = self.synthesis.make(clean, {**plan, "near": sample.pop("near", None)}, generator)
@@ -133,7 +135,7 @@ class SyntheticPairs(PairDataset):
         if self.auxiliary:
             task = self.source.task if self.main == "synthetic" else self.synthesis.task
             result |= {"auxiliary_a": second[0], "auxiliary_b": second[1], "auxiliary_task": task}
-        return result
+        return transform.exchange(result, seed) if paired else result  # only now are there two to change places
 
 
 class WithAuxiliary(PairDataset):
