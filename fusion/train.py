@@ -71,8 +71,8 @@ def train(cfg: DictConfig) -> float | None:
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
-        if run.writes and (folder / CHECKPOINTS / "last.ckpt").is_file():
-            print(f"interrupted; continue with: python -m fusion.train resume={folder}")
+        if run.writes and (kept := _to_continue(folder)):
+            print(f"interrupted; continue with: python -m fusion.train resume={kept}")
         raise
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
@@ -86,6 +86,14 @@ def train(cfg: DictConfig) -> float | None:
     if run.writes:
         print(f"run folder: {folder}")
     return value
+
+
+def _to_continue(folder: Path) -> Path | None:
+    """What `resume=` goes on from after an interruption: its very step where that was kept, else the run's last checkpoint."""
+    last, interrupted = (folder / CHECKPOINTS / name for name in ("last.ckpt", "exception.ckpt"))
+    if interrupted.is_file() and not (last.is_file() and last.stat().st_mtime > interrupted.stat().st_mtime):
+        return interrupted
+    return folder if last.is_file() else None
 
 
 def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_killed_and_resumed_equals_undisturbed(
         "finished",
     ]
     assert (killed / "config.1.yaml").is_file()
+
+
+def test_interrupted_and_continued_as_it_says_equals_undisturbed(
+    door: Door, process: Door, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    assert door("train", *tiny_overrides, f"run_dir={undisturbed}").status == 0
+    marker = tmp_path / "stopped_once"
+    interrupt = f"+callbacks.kill={{_target_: tinyfusion.KillAt, step: 9, signal_name: SIGINT, marker: {marker}}}"
+    first = process("train", *tiny_overrides, interrupt, f"run_dir={stopped}")
+    assert first.returncode == 130, first.stderr
+    assert load(stopped)["global_step"] == 6 and load(stopped, "exception")["global_step"] == 9
+    told = re.search(r"continue with: python -m fusion.train (resume=\S+)", first.stdout)
+    assert told and told[1].endswith("exception.ckpt")
+    resumed = door("train", *tiny_overrides[:2], told[1])
+    assert resumed.status == 0, resumed.err
+    assert same(weights(stopped), weights(undisturbed))
+    assert [row["step"] for row in rows(stopped)] == [str(step) for step in range(12)]
+    assert not (stopped / "checkpoints/exception.ckpt").exists()
 
 
 def test_a_finished_run_can_be_made_longer(door: Door, tiny_overrides: list[str], tmp_path: Path) -> None:
