@@ -25,18 +25,22 @@ def pair_sources(a: Mapping[str, T], b: Mapping[str, T], one_folder: bool) -> tu
     Returns:
         Pairs by scene name, in the order of `a`, and the stems that found no partner.
     """
-    pairs: dict[str, tuple[T, T]] = {}
+    stems: dict[str, tuple[str, str]] = {}
     if not one_folder:
         partners = {fold(stem): stem for stem in b}
-        pairs = {stem: (file, b[partners[fold(stem)]]) for stem, file in a.items() if fold(stem) in partners}
+        stems = {stem: (stem, partners[fold(stem)]) for stem in a if fold(stem) in partners}
     scenes = {fold(m[1]): stem for stem in b if (m := _LETTER.fullmatch(stem)) and fold(m[2]) == "b"}
-    used = {id(file) for pair in pairs.values() for file in pair}
-    for stem, file in a.items():
+    equal = set(stems)
+    for stem in a:
         match = _LETTER.fullmatch(stem)
-        if match and fold(match[2]) == "a" and id(file) not in used and fold(match[1]) in scenes:
-            pairs[match[1]] = (file, b[scenes[fold(match[1])]])
-    used = {id(file) for pair in pairs.values() for file in pair}
-    alone = [stem for files in ((a,) if one_folder else (a, b)) for stem, file in files.items() if id(file) not in used]
+        if match and fold(match[2]) == "a" and stem not in equal and fold(match[1]) in scenes:
+            stems[match[1]] = (stem, scenes[fold(match[1])])
+    used_a, used_b = (set(side) for side in zip(*stems.values(), strict=True)) if stems else (set(), set())
+    if one_folder:
+        alone = [stem for stem in a if stem not in used_a | used_b]
+    else:
+        alone = [stem for stem in a if stem not in used_a] + [stem for stem in b if stem not in used_b]
+    pairs = {name: (a[first], b[second]) for name, (first, second) in stems.items()}
     return pairs, alone
 
 

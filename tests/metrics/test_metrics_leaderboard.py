@@ -92,7 +92,7 @@ def test_nothing_in_common_is_said():
 def test_sources_pair_by_name_or_letter():
     assert pair_sources({"1": "a1", "2": "a2"}, {"1": "b1", "3": "b3"}, False) == ({"1": ("a1", "b1")}, ["2", "3"])
     scenes = {"x_1_A": "xa", "x_1_B": "xb", "y_a": "ya", "y_b": "yb", "lone_A": "la"}
-    pairs, alone = pair_sources(scenes, scenes, True)
+    pairs, alone = pair_sources(scenes, dict(scenes), True)
     assert pairs == {"x_1": ("xa", "xb"), "y": ("ya", "yb")}
     assert alone == ["lone_A"]
     assert pair_sources({"s_A": "a"}, {"s_B": "b"}, False)[0] == {"s": ("a", "b")}

@@ -54,6 +54,19 @@ def config(folder, **changes):
     return {**paths, "suite": suite, **fixed, **changes}
 
 
+def test_scenes_in_one_folder(folders):
+    scenes = folders / "scenes"
+    for i in range(5):
+        (scenes / f"{i}").mkdir(parents=True)
+        (folders / "a" / f"{i}.png").rename(scenes / f"{i}" / f"{i}_A.png")
+        (folders / "b" / f"{i}.bmp").rename(scenes / f"{i}" / f"{i}_B.bmp")
+    result = score_folders(config(folders, a=str(scenes), b=str(scenes)))  # would raise if a file were left out
+    assert result.images == [str(i) for i in range(5)]
+    (scenes / "4" / "4_B.bmp").unlink()
+    with pytest.raises(PartialError, match="4_A: source without a partner"):
+        score_folders(config(folders, a=str(scenes), b=str(scenes)))
+
+
 def test_scoring_folders_writes_every_table(folders):
     result = score_folders(config(folders))
     out = folders / "out"
