@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from miniature_scenes import FMB_NUMBERS, make
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 from torchvision.utils import make_grid
 
 from fusion.analysis.tables import markdown, write_csv, write_text
@@ -49,7 +50,10 @@ SMALL = {
 }
 STAGE_TWO = (
     "experiment=toar/short model/text_encoder=hashed data.train.m3fd.transform.resize=null data.train.fmb.transform.crop_size=null "
-    "data.train.fmb.transform.zoom=null data.train.vt5000.transform.crop_size=null data.train.vt5000.transform.border=null"
+    "data.train.fmb.transform.zoom=null data.train.vt5000.transform.crop_size=null data.train.vt5000.transform.border=null "
+    # Batches of the tasks alternate and the steps shrink to nothing: in few steps by turns, the last task would have the last word.
+    "data._target_=fusion.data.FusionDataModule ~data.turn_epochs trainer.reload_dataloaders_every_n_epochs=0 "
+    "scheduler=warmup_cosine scheduler.warmup_epochs=0 scheduler.min_lr=0"
 )
 
 
@@ -92,6 +96,13 @@ def objects_of(task: str, batch: dict[str, Any]) -> Tensor:
     return inside
 
 
+def contrast(image: Tensor, inside: Tensor, ring: int = 4) -> float:
+    """How far the colour of the objects is from that of a ring of so many pixels around them; image `(B, 3, H, W)`."""
+    grown = max_pool2d(inside[:, None].float(), 2 * ring + 1, 1, ring)[:, 0] > 0
+    colors = [image.movedim(1, -1)[where].mean(0) for where in (inside, grown & ~inside)]
+    return float((colors[0] - colors[1]).abs().mean())
+
+
 class Measured:
     """What a task network makes of plain and tailored images."""
 
@@ -100,6 +111,7 @@ class Measured:
         self.scores = {kind: module.scores() for kind in ("plain", "tailored")}
         self.loss: dict[str, list[float]] = {"plain": [], "tailored": []}
         self.change: dict[str, list[float]] = {"inside": [], "outside": [], "correlation": []}
+        self.contrast: dict[str, list[float]] = {"plain": [], "tailored": []}
 
     def add(self, plain: Tensor, tailored: Tensor, batch: Any) -> None:
         """Look at one image, fused in both ways."""
@@ -112,6 +124,7 @@ class Measured:
                 loss.backward()
             with torch.inference_mode():
                 self.scores[kind].add(self.module.predict_images(image.detach()), batch)
+                self.contrast[kind].append(contrast(image.detach(), objects_of(self.task, batch)))
         difference, inside = (tailored - plain.detach()).abs().mean(1), objects_of(self.task, batch)
         self.change["inside"].append(float(difference[inside].mean()))
         self.change["outside"].append(float(difference[~inside].mean()))
@@ -133,6 +146,8 @@ class Measured:
             "change_outside": outside,
             "inside_to_outside": inside / max(outside, 1e-9),
             "correlation_with_gradient": correlation,
+            "contrast_plain": _mean(self.contrast["plain"]),
+            "contrast_tailored": _mean(self.contrast["tailored"]),
         }
 
 
@@ -167,11 +182,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--base", default="toar_base", help="name or path of stage one's weights")
-    parser.add_argument("--train", type=int, default=36, help="training scenes per set")
-    parser.add_argument("--test", type=int, default=18, help="test scenes per set")
-    parser.add_argument("--epochs", type=int, default=40, help="of the task networks")
-    parser.add_argument("--stage-two-epochs", type=int, default=30, help="of T-OAR, two per task in turn")
+    parser.add_argument("--train", type=int, default=120, help="training scenes per set")
+    parser.add_argument("--test", type=int, default=40, help="test scenes per set")
+    parser.add_argument("--epochs", type=int, default=25, help="of the task networks")
+    parser.add_argument(
+        "--stage-two-epochs", type=int, default=20, help="of T-OAR, in which each has a third of the batches"
+    )
     parser.add_argument("--lr", type=float, default=1e-3, help="of T-OAR")
+    parser.add_argument("--more", default="", help="further settings of T-OAR's training, as on the command line")
     arguments = parser.parse_args()
     out, data_dir = arguments.out.absolute(), arguments.out.absolute() / "data"
     if not data_dir.is_dir():
@@ -188,7 +206,8 @@ def main() -> None:
     paths = " ".join(f"model.task_networks.{task}.ckpt_path={run}" for task, run in networks.items())
     second = f"{STAGE_TWO} {common} {split_of_m3fd(arguments)} model.base_weights={arguments.base} {paths}"
     stage_two = train(
-        out / "stage_two", f"{second} optimizer.lr={arguments.lr} trainer.max_epochs={arguments.stage_two_epochs}"
+        out / "stage_two",
+        f"{second} optimizer.lr={arguments.lr} trainer.max_epochs={arguments.stage_two_epochs} {arguments.more}",
     )
     data = instantiate(check(compose("train", shlex.split(second), "data")))
     rows, picture = measure(data, stage_two, networks)
