@@ -1,0 +1,65 @@
+"""The place of a method among those that a benchmark publishes per-image values of.
+
+    python -m fusion.score a=SOURCES b=SOURCES +fused.Ours=DIR suite=mefb out=ours.csv
+    python experiments/metrics/published_rank.py ours.csv PUBLISHED.csv
+
+PUBLISHED has the columns image, method and the suite's metrics in its order, as VIFB and MEFB publish them (13 and 20 metrics).
+Means are over the images that everyone has; ranks are of these means, and the mean rank is over the metrics.
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from fusion.analysis.tables import markdown
+from fusion.metrics import info
+
+NAMED = ("method", "image", "made by")
+
+
+def read(path: Path) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
+    """Names of the metrics, and values by method and image."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    metrics = [key for key in rows[0] if key not in NAMED]
+    values: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for row in rows:
+        values[row["method"]][row["image"]] = [float(row[key]) for key in metrics]
+    return metrics, values
+
+
+def main() -> None:
+    """Print the means and ranks of ours and of the methods asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ours", type=Path)
+    parser.add_argument("published", type=Path)
+    parser.add_argument("--beside", nargs="*", default=["IFCNN", "U2Fusion"], help="published methods to print")
+    arguments = parser.parse_args()
+    metrics, ours = read(arguments.ours)
+    names, published = read(arguments.published)
+    if len(names) != len(metrics):
+        parser.error(f"{len(metrics)} metrics of ours, {len(names)} published: score with the suite of that benchmark")
+    methods = {**published, **ours}
+    images = sorted(set.intersection(*(set(values) for values in methods.values())))
+    means = np.array([np.mean([values[image] for image in images], axis=0) for values in methods.values()])
+    signs = np.array([-1 if info(metric.split("@")[0]).higher_is_better else 1 for metric in metrics])
+    ranks = np.stack([rankdata(column) for column in (means * signs).T], axis=1)
+    order = np.argsort(ranks.mean(1))
+    place = {list(methods)[index]: position + 1 for position, index in enumerate(order)}
+    shown = [name for name in (*ours, *arguments.beside) if name in methods]
+    rows = []
+    for column, name in enumerate(names):
+        cells = [(means[index, column], ranks[index, column]) for index in (list(methods).index(m) for m in shown)]
+        rows.append([name, *(f"{mean:.4g} ({rank:g})" for mean, rank in cells)])
+    overall = [ranks[list(methods).index(name)].mean() for name in shown]
+    rows.append(["mean rank", *(f"{rank:.2f}, place {place[name]}" for rank, name in zip(overall, shown, strict=True))])
+    print(f"{len(images)} images, {len(methods)} methods; mean (rank of the mean)")
+    print(markdown(["metric", *shown], rows))
+
+
+if __name__ == "__main__":
+    main()
