@@ -10,12 +10,14 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-# Attention from boxes: detectors draw their samples at random, and each rank draws its own.
+# Attention from boxes: detectors draw their samples at random, and each rank draws its own. SGD: Adam divides by the size of a
+# gradient, so that of one near zero it would be the rounding that is compared.
 OPTIONS = [
     "experiment=moe_fusion", "model/attention=boxes", "model.local.grid=[4,6]", "model.decoder.grid=[2,3]",
     "model.decoder.widths=[16,8,8]", "model.network.channels=8", "data.train.m3fd.resize=[64,96]",
     "data.train.m3fd.skip=2", "data.val.pairs.resize=[64,96]", "data.val.pairs.limit=2", "data.num_workers=0",
-    "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optimizer.lr=1e-3", "logger=csv", "callbacks.images=null",
+    "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optimizer=sgd", "optimizer.lr=1e-3", "logger=csv",
+    "callbacks.images=null",
 ]  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def test_two_processes_equal_one_with_the_double_batch(door, m3fd, tmp_path):
     expected, got = weights(one), weights(two)
     assert expected.keys() == got.keys() and any(value.any() for key, value in got.items() if "w_gate" in key)
     for key in expected:
-        torch.testing.assert_close(got[key], expected[key], rtol=0, atol=1e-5)
+        torch.testing.assert_close(got[key], expected[key], rtol=0, atol=1e-6)
     first, second = rows(one), rows(two)
     assert len(first) == len(second) and sum(bool(row["train/vif/load"]) for row in first) == 6
     for ours, theirs in zip(first, second, strict=True):
