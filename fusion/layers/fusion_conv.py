@@ -24,19 +24,3 @@ class BottleneckConv(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """`(B, h, w, C)` to `(B, h, w, C)`."""
         return super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class ResidualConv(BottleneckConv):
-    """The same beside a path that passes everything; it adds nothing before the first step.
-
-    Ours, for short trainings: a narrow backbone whose token holds all of a patch does not fit through the bottleneck, and
-    convolutions that start at random first have to learn to pass a picture.
-    """
-
-    def __init__(self, dim: int, reduction: int = 4) -> None:
-        super().__init__(dim, reduction)
-        nn.init.zeros_(self[-1].weight)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """`(B, h, w, C)` to `(B, h, w, C)`."""
-        return tokens + super().forward(tokens)

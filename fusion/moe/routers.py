@@ -10,6 +10,11 @@ TaskWeights = int | Tensor
 """A task's index, or `(num_tasks,)` weights that mix the routers of several tasks."""
 
 
+def of_task(bank: Tensor, task: TaskWeights) -> Tensor:
+    """A task's entry of `(num_tasks, ...)` parameters, or a weighted mean of several tasks' entries."""
+    return bank[task] if isinstance(task, int) else torch.tensordot(task.to(bank), bank, dims=1)
+
+
 def load_probability(clean: Tensor, noisy: Tensor, std: Tensor, top_values: Tensor, k: int) -> Tensor:
     """Probability of each expert to be among the top k were only its own noise drawn anew (Shazeer et al. 2017, Eq. 9).
 

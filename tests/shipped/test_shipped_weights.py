@@ -53,13 +53,13 @@ def test_fused_pictures_keep_more_edges_than_the_average(model, pairs, task):
     assert fused > average
 
 
-def test_multi_focus_pictures_have_more_gradient_than_the_average_and_about_its_similarity(model, pairs):
+def test_multi_focus_pictures_have_more_gradient_than_the_average_and_more_similarity(model, pairs):
     a, b = pairs["mff"]
     values = {}
     for name, picture in (("fused", model.fuse(a, b, task="mff").fused[0]), ("average", (a + b) / 2)):
         values[name] = score(a, b, picture, metrics=["ag", "ssim"])
-    assert values["fused"]["ag"] > 1.05 * values["average"]["ag"]
-    assert values["fused"]["ssim"] > values["average"]["ssim"] - 0.003
+    assert values["fused"]["ag"] > 1.01 * values["average"]["ag"]
+    assert values["fused"]["ssim"] > values["average"]["ssim"]
 
 
 def test_routers_of_the_tasks_differ(model, pairs):

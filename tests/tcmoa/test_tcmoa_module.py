@@ -4,15 +4,18 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from fusion import losses
 from fusion.errors import ConfigError, WeightsError
+from fusion.layers.fusion_conv import BottleneckConv
 from fusion.layers.mae import MAE
 from fusion.models.tcmoa import TaskCustomizedLoss, TCMoA, UnifiedLoss
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.losses import mutual_information_regularization
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.moe.adapters import AdaptFormer, FrozenBackbone, MixtureOfAdapters, PromptControl, SingleAdapter
+from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.experts import MLPExperts
 from fusion.moe.routers import NoisyTopKRouter
 
@@ -118,9 +121,27 @@ def test_residual_fusion_starts_as_a_weighted_mean():
     a, b = torch.randn(2, 1, 2, 3, 48)
     out = site(a, b, 0, PromptControl())
     p_a, p_b = out.prompts.unsqueeze(-1).unbind(1)
-    fused = p_a * a + p_b * b
+    fused = (p_a * a + p_b * b) / (p_a + p_b)
     torch.testing.assert_close(out.a, (fused + a) / 2)
     torch.testing.assert_close(out.b, (fused + b) / 2)
+
+
+def test_residual_fusion_gains_by_what_the_sources_show():
+    conv = ResidualConv(48, num_tasks=3)
+    nn.init.normal_(conv[2].weight, std=0.1)
+    x, embedding, total = torch.randn(2, 5, 6, 48), torch.zeros(48), torch.full((2, 5, 6, 1), 1.2)
+    quiet, loud = 0.1 * torch.randn(2, 5, 6, 48), 3 * torch.randn(2, 5, 6, 48)
+    plain = BottleneckConv.forward(conv, x)
+    torch.testing.assert_close(conv(x, loud, total, embedding, 1), x / 1.2 + plain)  # no gain yet
+    with torch.no_grad():
+        conv.gain_weight[1, :, 1] = 0.3  # the difference
+    added = [conv(x, difference, total, embedding, 1) - x / 1.2 for difference in (quiet, loud)]
+    assert added[0].norm() < 0.8 * added[1].norm()
+    torch.testing.assert_close(conv(x, loud, total, embedding, 0), x / 1.2 + plain)  # another task
+    mixed = conv(x, loud, total, embedding, torch.tensor([0.0, 1.0, 0.0]))
+    torch.testing.assert_close(mixed, conv(x, loud, total, embedding, 1))
+    mixed.sum().backward()
+    assert conv.gain_weight.grad[1].abs().min() > 0 and not conv.gain_weight.grad[[0, 2]].any()
 
 
 def test_router_mix_of_one_task_is_that_task():

@@ -24,7 +24,7 @@ from fusion.moe.routers import TaskWeights
 UNSEEN = {"medical": "vif", "nir": "vif", "pansharpening": "vif"}
 """Tasks without a router of their own and the task whose router serves them (Sec. 4.6)."""
 COLORS = ("rgb", "yuv")
-PROMPT_MAKERS = re.compile(r"\.sites\.\d+\.(norm1|reduce|norm2|router|experts)\.")
+PROMPT_MAKERS = re.compile(r"\.sites\.\d+\.((norm1|reduce|norm2|router|experts)\.|fuse\.gain_)")
 
 
 class TCMoA(FusionModel):
@@ -41,7 +41,8 @@ class TCMoA(FusionModel):
         tau, tau_shift: blocks per adapter site and where in its group the site lies.
         size_policy: how `fuse` treats sizes, see `fuse_any_size`.
         color: "rgb" runs on the colour images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
-        prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read).
+        prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read), and of
+            local gains.
         weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.
         network: further arguments of `TCMoANetwork`.
         base: see `FusionModel`.

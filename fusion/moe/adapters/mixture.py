@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.fusion_conv import BottleneckConv, ResidualConv
+from fusion.layers.fusion_conv import BottleneckConv
 from fusion.moe.adapters.base import Adapter, PromptControl, SiteOutput
+from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
-from fusion.moe.routers import TaskWeights
+from fusion.moe.routers import TaskWeights, of_task
 
 SOURCE_EMBEDDINGS = ("learnable", "frozen_random", "none")
 PROMPT_ORDERS = ("mean_sigmoid", "sigmoid_mean")
@@ -40,7 +41,7 @@ class MixtureSite(nn.Module):
         embedding = torch.randn(tasks, 2, dim) * std
         self.source_embedding = nn.Parameter(embedding, requires_grad=recipe.source_embedding == "learnable")
         layer = FUSION_LAYERS[recipe.fusion_layer]
-        self.fuse = layer(dim, recipe.reduction)
+        self.fuse = layer(dim, recipe.reduction, tasks) if layer is ResidualConv else layer(dim, recipe.reduction)
         self.alpha = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
@@ -60,15 +61,14 @@ class MixtureSite(nn.Module):
         else:
             prompts = torch.stack([half.sigmoid().mean(-1) for half in halves], dim=1)
         p_a, p_b = control(prompts).unsqueeze(-1).unbind(1)
-        s_a, s_b = self._source_embedding(task)
-        fused = self.fuse(p_a * a + s_a + p_b * b + s_b)  # Eq. 5
+        s_a, s_b = of_task(self.source_embedding, task)
+        mixed = p_a * a + p_b * b
+        if isinstance(self.fuse, ResidualConv):
+            fused = self.fuse(mixed, a - b, p_a + p_b, s_a + s_b, task)
+        else:
+            fused = self.fuse(mixed + s_a + s_b)  # Eq. 5
         a, b = (self.alpha * fused + (1 - self.alpha) * stream for stream in (a, b))  # Eq. 6, alpha = 1 - lambda_f
         return SiteOutput(a, b, prompts, routing)
-
-    def _source_embedding(self, task: TaskWeights) -> Tensor:
-        if isinstance(task, int):
-            return self.source_embedding[task]
-        return torch.einsum("t,tsd->sd", task.to(self.source_embedding), self.source_embedding)
 
 
 class MixtureOfAdapters(Adapter):
