@@ -116,6 +116,7 @@ def measure(model: FusionModel, batch: dict[str, Any], precision: Any, warmup: i
     low, *_, high = quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else seconds * 2
     middle, pairs = median(seconds), len(batch["a"])
     peak = torch.cuda.max_memory_allocated(device) if on_device else peak_process_bytes()
+    peak = max(peak, before)  # a system may update the peak of a process late
     memory = peak, before, "device" if on_device else "process"
     return Cost(middle, low, high, middle / pairs, pairs / middle, *memory)
 

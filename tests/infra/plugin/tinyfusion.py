@@ -80,4 +80,6 @@ class KillAt(Callback):
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == self.step and not self.marker.exists():
             self.marker.touch()
+            if self.signal is signal.SIGINT:  # which is ignored where a shell put the tests into the background
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             os.kill(os.getpid(), self.signal)
