@@ -48,8 +48,7 @@ class LineProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if outputs is not None and "loss" in outputs:
-            task = batch.get("task", "loss") if isinstance(batch, dict) else "loss"
-            self._losses[task] = outputs["loss"].detach()
+            self._losses[outputs.get("task", "")] = outputs["loss"].detach()
         now = time.monotonic()
         if self._enabled and now - self._last_time >= self.interval:
             self._last_time = now
@@ -69,7 +68,7 @@ class LineProgress(ProgressBar):
         total = self.total_train_batches
         done = trainer.global_step - self._first_step
         speed = done / max(now - self._first_time, 1e-9)
-        losses = "  ".join(f"{task} {float(loss):.4g}" for task, loss in self._losses.items())
+        losses = "  ".join(f"{task} {float(loss):.4g}".strip() for task, loss in self._losses.items())
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
         return (
             f"epoch {trainer.current_epoch + 1}/{epochs}  step {batch_idx + 1}/{total}  loss: {losses}  "

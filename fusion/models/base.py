@@ -79,6 +79,10 @@ class FusionModel(LightningModule):
         """Controls of `forward` that come with a batch (boxes, instructions), in training and evaluation."""
         return {}
 
+    def trained_task(self, batch: FusionBatch) -> str:
+        """What a training batch is logged as, in `train/<task>/loss`: the fusion task, unless a method knows better."""
+        return batch["task"]
+
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Parameters for the optimiser: those that require gradients; vectors and biases do not decay."""
         return param_groups_weight_decay(self, weight_decay)
@@ -136,13 +140,13 @@ class FusionModel(LightningModule):
     # Steps -----------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> dict[str, Any]:
-        task = batch["task"]
-        terms = self.losses(self(batch["a"], batch["b"], task, **self.batch_controls(batch)), batch)
+        terms = self.losses(self(batch["a"], batch["b"], batch["task"], **self.batch_controls(batch)), batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         detached = {name: term.detach().float() for name, term in terms.items()} | {"loss": loss.detach()}
+        task = self.trained_task(batch)
         self._latest |= {f"train/{task}/{name}": value for name, value in detached.items()}
         self._log_latest(len(batch["a"]))
-        return {"loss": loss, "terms": detached}
+        return {"loss": loss, "terms": detached, "task": task}
 
     def _log_latest(self, batch_size: int) -> None:
         # One step shows one task: the newest values of all tasks are logged together, so that no task is missed when

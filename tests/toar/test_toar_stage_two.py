@@ -153,9 +153,13 @@ def test_tasks_take_turns(labelled_dir, toar, quick_trainer):
     model = toar()
     losses = model.losses
     model.losses = lambda output, batch: asked.append(batch["instruction"][0]) or losses(output, batch)
-    options = {"limit_val_batches": 0, "reload_dataloaders_every_n_epochs": 1}
-    quick_trainer(5, **options).fit(model, data_of(labelled_dir, TaskTurns, turn_epochs=2))
+    options = {"limit_val_batches": 0, "reload_dataloaders_every_n_epochs": 1, "log_every_n_steps": 1}
+    trainer = quick_trainer(5, **options)
+    trainer.fit(model, data_of(labelled_dir, TaskTurns, turn_epochs=2))
     assert asked == ["segmentation"] * 2 + ["saliency"] * 2 + ["segmentation"]
+    losses = {name: value for name, value in trainer.callback_metrics.items() if name.endswith("/loss")}
+    assert losses.keys() == {"train/segmentation/loss", "train/saliency/loss"}
+    assert all(value > 0 for value in losses.values())
     with pytest.raises(ConfigError, match="reload_dataloaders_every_n_epochs=1"):
         quick_trainer(1).fit(toar(), data_of(labelled_dir, TaskTurns, turn_epochs=2))
 

@@ -182,6 +182,16 @@ class TOAR(FusionModel):
         share = self.share if self.training else 0.0
         return {"instruction": [self.instructions.paraphrase(text, share) if share else text for text in sentences]}
 
+    def trained_task(self, batch: FusionBatch) -> str:
+        """The task that a batch asks for, and all its pairs alike."""
+        asked = {self.instructions.task_of(text) for text in batch["instruction"]}
+        if len(asked) > 1 or not asked <= self._tasks.keys():
+            known = ", ".join(self._tasks) or "none"
+            raise ConfigError(
+                f"a batch asks for {', '.join(sorted(asked))}; expected one task of model.task_networks ({known})"
+            )
+        return asked.pop()
+
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """Eq. 9: the loss of the network of the instructed task.
 
@@ -193,16 +203,8 @@ class TOAR(FusionModel):
             raise DataError(
                 "these pairs have no instruction: T-OAR trains on data that says its task (data=toar_stage2)"
             )
-        asked = {self.instructions.task_of(text) for text in batch["instruction"]}
-        if len(asked) > 1 or not asked <= self._tasks.keys():
-            known = ", ".join(self._tasks) or "none"
-            raise ConfigError(
-                f"a batch asks for {', '.join(sorted(asked))}; expected one task of model.task_networks ({known})"
-            )
-        task = asked.pop()
         with torch.autocast(output.fused.device.type, enabled=False):
-            terms = self._tasks[task].losses(output.fused.float(), batch)
-        return {f"{task}_{name}": value for name, value in terms.items()}
+            return self._tasks[self.trained_task(batch)].losses(output.fused.float(), batch)
 
     def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
         """Fusion metrics, and where the network of the instructed task is loaded its loss, `val/loss`."""
