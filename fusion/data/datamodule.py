@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
 from fusion.data.joint import JointDataset
-from fusion.data.loader import FusionDataLoader, collate, to_float
+from fusion.data.loader import FusionDataLoader, collate, processors, to_float
 from fusion.data.sample import Transform
 from fusion.data.sampler import AlternatingBatchSampler, EvalBatchSampler
 from fusion.data.selection_record import write_selections
@@ -64,7 +64,7 @@ class FusionDataModule(LightningDataModule):
         val_crop: centre crop of at most this size in validation only.
         eval_resize: height and width, or shorter side, to resize to in evaluation. None: full size.
         eval_multiple: crop evaluation images down to a multiple of this many pixels per side.
-        num_workers: processes that load data, per loader; 0 loads in the main process.
+        num_workers: processes that load data, per loader, at most one per processor; 0 loads in the main process.
         pin_memory: None: when there is a GPU.
         persistent_workers: keep the processes between epochs.
         prefetch_factor: batches each process reads ahead.
@@ -135,7 +135,7 @@ class FusionDataModule(LightningDataModule):
             "test": eval_transform(eval_resize, None, eval_multiple),
         }
         self._loader_options: dict[str, Any] = {
-            "num_workers": num_workers,
+            "num_workers": min(num_workers, processors()),
             "pin_memory": torch.cuda.is_available() if pin_memory is None else pin_memory,
             "persistent_workers": persistent_workers and num_workers > 0,
             "prefetch_factor": prefetch_factor if num_workers > 0 else None,

@@ -1,5 +1,6 @@
 """Samples to batches, and a training loader that can be saved and resumed at any batch."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -16,6 +17,11 @@ from fusion.errors import ConfigError, DataError
 _IMAGES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
 _STACKED = (*_IMAGES, "mask")
 _SHARED = ("task", "auxiliary_task")  # one value per batch
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

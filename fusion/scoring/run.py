@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fusion.data.image import read_image
+from fusion.data.loader import processors
 from fusion.errors import FusionError
 from fusion.metrics import compute
 from fusion.scoring.jobs import Job
@@ -72,8 +73,7 @@ def run_jobs(
     Yields:
         Each job in the order given, with its values or one line on what is wrong with its files.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or cores, len(jobs))
+    workers = min(workers or processors(), len(jobs))
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
             pool: Executor = stack.enter_context(ProcessPoolExecutor(workers, get_context(START), _start_worker))

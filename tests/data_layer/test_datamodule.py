@@ -59,6 +59,10 @@ def test_images_become_float_only_once(data_dir: Path) -> None:
     assert batch["a"].dtype == torch.uint8
 
 
+def test_no_more_processes_than_processors(data_dir: Path) -> None:
+    assert 1 <= fitted(data_dir, num_workers=4096).train_dataloader().num_workers < 4096
+
+
 def test_workers_do_not_change_the_data(data_dir: Path) -> None:
     alone = list(fitted(data_dir).train_dataloader())
     helped = list(fitted(data_dir, num_workers=2).train_dataloader())
