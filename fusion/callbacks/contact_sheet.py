@@ -40,7 +40,7 @@ class ContactSheet(ImageLogger):
         prompt_sites: how many prompt maps to show, spread over the sites.
     """
 
-    def __init__(self, path: str, pairs_per_task: int = 4, size: int = 256, prompt_sites: int = 3) -> None:
+    def __init__(self, path: str, pairs_per_task: int = 4, size: int = 256, prompt_sites: int = 4) -> None:
         super().__init__(str(Path(path).parent), pairs_per_task, size, prompt_sites)
         self.path = Path(path)
         self._sheet: dict[str, list[Row]] = {}
