@@ -37,6 +37,8 @@ TASKS = {  # experiment of the task's network, class of the module, the score th
     "saliency": ("toar/saliency_vt5000", SaliencyTraining, "mean_f"),
 }
 SIZE = (64, 80)
+SEEDS = (0, 1_000_000)
+"""Of the scenes that the task networks are trained on, and of those that T-OAR is trained and judged on."""
 COMMON = "trainer=cpu logger=csv data.num_workers=0 trainer.limit_val_batches=0 trainer.log_every_n_steps=5"
 SMALL = {
     "detection": "model.detector.backbone=resnet18 model.detector.weights=null model.detector.frozen_stages=0 "
@@ -191,20 +193,23 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="of T-OAR")
     parser.add_argument("--more", default="", help="further settings of T-OAR's training, as on the command line")
     arguments = parser.parse_args()
-    out, data_dir = arguments.out.absolute(), arguments.out.absolute() / "data"
-    if not data_dir.is_dir():
-        make(data_dir, arguments.train, arguments.test, SIZE)
-    common = f"{COMMON} paths.data_dir={data_dir} data.batch_size=6"
+    out = arguments.out.absolute()
+    # The task networks have learnt their own scenes by heart, which leaves T-OAR nothing to learn there: it gets others.
+    folders = [out / "data_networks", out / "data_stage_two"]
+    for seed, folder in zip(SEEDS, folders, strict=True):
+        if not folder.is_dir():
+            make(folder, arguments.train, arguments.test, SIZE, seed)
+    stage_zero, stage_two_data = (f"{COMMON} paths.data_dir={folder} data.batch_size=6" for folder in folders)
     networks = {}
     for task, (experiment, _, _) in TASKS.items():
         split = split_of_m3fd(arguments) if task == "detection" else ""
         networks[task] = train(
             out / task,
-            f"experiment={experiment} {common} {SMALL[task]} {split} model.fuser.weights={arguments.base} "
+            f"experiment={experiment} {stage_zero} {SMALL[task]} {split} model.fuser.weights={arguments.base} "
             f"trainer.max_epochs={arguments.epochs}",
         )
     paths = " ".join(f"model.task_networks.{task}.ckpt_path={run}" for task, run in networks.items())
-    second = f"{STAGE_TWO} {common} {split_of_m3fd(arguments)} model.base_weights={arguments.base} {paths}"
+    second = f"{STAGE_TWO} {stage_two_data} {split_of_m3fd(arguments)} model.base_weights={arguments.base} {paths}"
     stage_two = train(
         out / "stage_two",
         f"{second} optimizer.lr={arguments.lr} trainer.max_epochs={arguments.stage_two_epochs} {arguments.more}",
