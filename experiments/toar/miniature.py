@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--more", default="", help="further settings of T-OAR's training, as on the command line")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
-    # The task networks have learnt their own scenes by heart, which leaves T-OAR nothing to learn there: it gets others.
+    # On scenes that the task networks were trained on, the losses of T-OAR did not fall: it gets others.
     folders = [out / "data_networks", out / "data_stage_two"]
     for seed, folder in zip(SEEDS, folders, strict=True):
         if not folder.is_dir():

@@ -39,7 +39,7 @@ def descend(parameters, loss, steps, lr):
 
 
 def test_detection_is_served(data, batch, quick_trainer, tmp_path):
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     base = BaseFusion(NETWORK).train()
     descend(base.parameters(), lambda: sum(base.losses(base(batch["a"], batch["b"]), batch).values()), 60, 3e-3)
     torch.save(base.state_dict(), tmp_path / "base.pth")
@@ -51,14 +51,14 @@ def test_detection_is_served(data, batch, quick_trainer, tmp_path):
     module = DetectorTraining(CLASSES, DETECTOR)
     with torch.no_grad():  # the detector knows brighter objects, so that there is something to tailor
         images = (base(batch["a"], batch["b"]).fused + 0.3 * inside[:, None]).clamp(0, 1)
-    descend(module.parameters(), lambda: sum(module.image_losses(images, batch).values()), 40, 1e-3)
+    descend(module.parameters(), lambda: sum(module.image_losses(images, batch).values()), 80, 1e-3)
     frozen = FrozenTask(module, weight=2.0)
     model = TOAR(
         partial(DynamicPrompt, hidden=32), HashedText(64), {"detection": ["object detection task"]}, NETWORK, adapted_dim=16,
         base_weights=str(tmp_path / "base.pth"), task_networks={"detection": lambda: frozen},
         optimizer=partial(torch.optim.Adam, lr=3e-3), eval_metrics=(),
     )  # fmt: skip
-    quick_trainer(40, limit_val_batches=0, gradient_clip_val=0.5).fit(model, data)
+    quick_trainer(80, limit_val_batches=0, gradient_clip_val=0.5).fit(model, data)
 
     plain, tailored = (
         model.fuse(batch["a"], batch["b"], instruction=text).fused.clone() for text in ("none", "detection")

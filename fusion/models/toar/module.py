@@ -183,7 +183,11 @@ class TOAR(FusionModel):
         return {"instruction": [self.instructions.paraphrase(text, share) if share else text for text in sentences]}
 
     def trained_task(self, batch: FusionBatch) -> str:
-        """The task that a batch asks for, and all its pairs alike."""
+        """The task that all instructions of a batch ask for.
+
+        Raises:
+            ConfigError: instructions of several tasks in one batch, or of a task without a network.
+        """
         asked = {self.instructions.task_of(text) for text in batch["instruction"]}
         if len(asked) > 1 or not asked <= self._tasks.keys():
             known = ", ".join(self._tasks) or "none"
@@ -197,7 +201,7 @@ class TOAR(FusionModel):
 
         Raises:
             DataError: pairs without an instruction.
-            ConfigError: instructions of several tasks in one batch, or of a task without a network.
+            ConfigError: see `trained_task`.
         """
         if not batch.get("instruction"):
             raise DataError(
