@@ -17,10 +17,10 @@ from fusion.analysis.routing import routing
 from fusion.analysis.scenes import Study, scenes
 from fusion.analysis.sweep import sweep
 from fusion.api import build_model, model_of_job, pick_device
-from fusion.cli import door
-from fusion.config import check, instantiate, nearest, plain
-from fusion.data.datamodule import FusionDataModule
+from fusion.data.loading.datamodule import FusionDataModule
 from fusion.errors import ConfigError
+from fusion.job.cli import door
+from fusion.job.config import check, instantiate, nearest, plain
 
 OF_MODELS: dict[str, Callable[[Study], list[Path]]] = {
     "routing": routing,

@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from fusion.cli import one_line
-from fusion.config import check, config_dir, instantiate, plain
 from fusion.errors import ConfigError
+from fusion.job.cli import one_line
+from fusion.job.config import check, config_dir, instantiate, plain
 from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
 from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model

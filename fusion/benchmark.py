@@ -9,15 +9,15 @@ import torch
 from omegaconf import DictConfig
 from torch._subclasses import FakeTensorMode
 
-from fusion import runs
 from fusion.analysis import parameters
 from fusion.analysis.cost import autocast_dtype, count_flops, describe_device, measure, random_batch
-from fusion.analysis.tables import markdown, write_text
 from fusion.api import build_model, pick_device
-from fusion.cli import door
-from fusion.config import check, instantiate, plain
 from fusion.errors import ConfigError, FusionError
+from fusion.files import markdown, write_text
 from fusion.hub import REGISTRY
+from fusion.job import runs
+from fusion.job.cli import door
+from fusion.job.config import check, instantiate, plain
 from fusion.models.base import FusionModel
 
 WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 from lightning import Callback, LightningDataModule, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.analysis.tables import write_csv, write_text
 from fusion.api import build_model, load_model, model_of_job
-from fusion.callbacks.contact_sheet import ContactSheet
-from fusion.callbacks.prediction_writer import PredictionWriter
-from fusion.callbacks.progress import progress
-from fusion.cli import door, free_controls
-from fusion.config import check, config_dir, instantiate, nearest, plain
 from fusion.errors import ConfigError
-from fusion.launch import check_shared_folder, launch, launched, process_count
+from fusion.files import write_csv, write_text
+from fusion.job.cli import door, free_controls
+from fusion.job.config import check, config_dir, instantiate, nearest, plain
+from fusion.job.launch import check_shared_folder, launch, launched, process_count
+from fusion.job.runs import read_results
 from fusion.metrics import MetricKey, Suite, info
 from fusion.models.base import FusionModel
 from fusion.predict import check_controls
-from fusion.runs import read_results
 from fusion.train import build_trainer, check_metrics, hush
+from fusion.training.callbacks.contact_sheet import ContactSheet
+from fusion.training.callbacks.prediction_writer import PredictionWriter
+from fusion.training.callbacks.progress import progress
 
 Row = dict[str, Any]
 LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")

@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig
 
 from fusion.api import build_model, model_of_job, pick_device
-from fusion.cli import door, free_controls
-from fusion.config import first_line, nearest, plain
-from fusion.data.image import WRITE_FORMATS, Picture, read_pair, write_image
-from fusion.data.pairs import Pair
+from fusion.data.files.image import WRITE_FORMATS, Picture, read_pair, write_image
+from fusion.data.files.pairs import Pair
 from fusion.data.sets.folders import Folders
 from fusion.errors import ConfigError, DataError, FusionError
+from fusion.job.cli import door, free_controls
+from fusion.job.config import first_line, nearest, plain
 from fusion.models.base import FusionModel
 
 FORMATS = ("keep", *(suffix.lstrip(".") for suffix in WRITE_FORMATS))

@@ -14,14 +14,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from fusion.cli import door
-from fusion.config import check, first_line, flatten, instantiate
-from fusion.dry_run import dry_run_data
 from fusion.errors import ConfigError, FusionError
-from fusion.launch import check_shared_folder, launch, launched, process_count
-from fusion.models.base import FusionModel
-from fusion.resolvers import CHECKPOINTS
-from fusion.runs import (
+from fusion.job.cli import door
+from fusion.job.config import check, first_line, flatten, instantiate
+from fusion.job.launch import check_shared_folder, launch, launched, process_count
+from fusion.job.resolvers import CHECKPOINTS
+from fusion.job.runs import (
     RunFolder,
     check_resumable,
     fingerprint,
@@ -29,6 +27,8 @@ from fusion.runs import (
     resume_checkpoint,
     resume_overrides,
 )
+from fusion.models.base import FusionModel
+from fusion.training.dry_run import dry_run_data
 
 KNOWN_NOISE = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank

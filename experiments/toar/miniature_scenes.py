@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.data import synthesis
-from fusion.data.image import read_image, write_image
-from fusion.data.samples import TEST_PHOTOS, TRAIN_PHOTOS, Photo, photo_path
+from fusion.data.files.image import read_image, write_image
+from fusion.data.synthesis.photographs import TEST_PHOTOS, TRAIN_PHOTOS, Photo, photo_path
 
 CLASSES = ("People", "Car")
 RADII = ((4.0, 9.0), (10.0, 5.5))

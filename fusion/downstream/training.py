@@ -148,7 +148,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
         ConfigError: no path, or the checkpoint holds something else.
         WeightsError: missing or damaged.
     """
-    from fusion.config import check, instantiate
+    from fusion.job.config import check, instantiate
     from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
 
     if not ckpt_path:

@@ -27,7 +27,7 @@ class FusionModel(LightningModule):
     Args:
         optimizer: takes parameter groups and returns an optimiser: `functools.partial(torch.optim.AdamW, lr=1e-4)`.
         scheduler: takes `(optimizer, steps_per_epoch=, epochs=, hold=)` and returns a scheduler that is stepped after
-            every optimiser step (`fusion.optim`); None keeps the learning rate.
+            every optimiser step (`fusion.training.schedules`); None keeps the learning rate.
         eval_metrics: names of the fusion metrics that validation and testing compute per image.
         eval_convention: metric convention they follow.
 

@@ -11,8 +11,8 @@ from torch import nn
 from fusion.analysis.cost import autocast_dtype, count_flops, random_batch
 from fusion.analysis.parameters import Group, count, published
 from fusion.benchmark import without_weights
-from fusion.config import config_dir, plain
 from fusion.errors import ConfigError
+from fusion.job.config import config_dir, plain
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
 

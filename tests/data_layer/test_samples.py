@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fusion.data import LLVIP, MEFB, MFIF, SCIE, RealMFF, SampleData, synthesis
-from fusion.data.samples import DISPARITY, MARKER, TEST_PHOTOS, TRAIN_PHOTOS, photo_path
+from fusion.data.synthesis.photographs import DISPARITY, MARKER, TEST_PHOTOS, TRAIN_PHOTOS, photo_path
 from fusion.errors import DataError
 
 pytest.importorskip("skimage", reason="the sample photographs come with scikit-image")

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from fusion.errors import ConfigError
-from fusion.layers.dynamic_conv import dynamic_conv2d
 from fusion.models.toar import (
     BaseFusionNetwork,
     BrightnessGradientLoss,
@@ -19,6 +18,7 @@ from fusion.models.toar import (
     color,
     ramp_cosine,
 )
+from fusion.models.toar.dynamic_conv import dynamic_conv2d
 
 
 def count(module: torch.nn.Module) -> int:
