@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, WeightsError
+from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
 from fusion.job.resolvers import CHECKPOINTS, run_folder
 from fusion.version import __version__
@@ -99,7 +100,7 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("fusion", {})
     except Exception as error:
         raise WeightsError(f"{checkpoint}: not a readable checkpoint ({type(error).__name__})") from error
-    before = saved.get("fingerprint")
+    before = with_present_names(saved.get("fingerprint"))
     if not before or force:
         return
     differing = sorted(key for key in before.keys() | current.keys() if before.get(key) != current.get(key))
