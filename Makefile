@@ -29,6 +29,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy fusion
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

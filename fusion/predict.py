@@ -2,13 +2,17 @@
 
 from omegaconf import DictConfig
 
-from fusion.inference.folders import predict
 from fusion.job.cli import door, free_controls
+from fusion.job.config import check_early
 
 
 @door("predict", prepare=free_controls)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
+    if cfg.ckpt_path is None:  # a checkpoint may bring another model
+        check_early(cfg.model, "model")
+    from fusion.inference.folders import predict  # late: it imports PyTorch and Lightning
+
     predict(cfg)
 
 

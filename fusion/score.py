@@ -5,7 +5,6 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.job.cli import door
-from fusion.scoring import score_folders
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -19,6 +18,8 @@ def main(cfg: DictConfig) -> float | None:
     """Door of `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
+    from fusion.scoring import score_folders  # late: it imports PyTorch
+
     board = score_folders({str(key): value for key, value in config.items()})
     return next(iter(board.means[board.methods[0]].values()))
 

@@ -3,13 +3,16 @@
 from omegaconf import DictConfig
 
 from fusion.job.cli import door
+from fusion.job.config import check_early
 from fusion.job.runs import resume_overrides
-from fusion.training.fit import train
 
 
 @door("train", prepare=resume_overrides)
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.train`; returns the monitored metric, for sweepers."""
+    check_early(cfg)
+    from fusion.training.fit import train  # late: it imports PyTorch and Lightning
+
     return train(cfg)
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 TASKS = ("vif", "mef", "mff")
 """Visible-infrared, multi-exposure and multi-focus fusion, in the order that router banks index them."""
+IMAGE_KEYS = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
+"""Images of a sample or batch: what is decoded, cropped, flipped and moved together."""
 UNSEEN_TASKS = ("medical", "nir", "pansharpening")
 """Tasks that nothing here is trained on and that users' folders may hold; the model says which it knows."""
 

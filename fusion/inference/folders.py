@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig
 
-from fusion.api import build_model, check_controls, model_of_job, pick_device
+from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.image import WRITE_FORMATS, Picture, read_pair, write_image
 from fusion.data.files.pairs import Pair
 from fusion.data.sets.folders import Folders
+from fusion.device import pick_device
 from fusion.errors import ConfigError, DataError, FusionError
 from fusion.job.config import first_line, plain
 

@@ -19,11 +19,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
+from fusion.job.aliases import full_group, full_overrides
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 
 Main = Callable[[DictConfig], Any]
@@ -65,6 +65,7 @@ def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None
     try:
         if prepare is not None:
             sys.argv = [original[0], *prepare(original[1:])]
+        sys.argv = [sys.argv[0], *full_overrides(sys.argv[1:])]
         task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
             _job(main, failures, os.environ.get("HYDRA_FULL_ERROR"))
         )
@@ -75,7 +76,7 @@ def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None
         print("interrupted", file=sys.stderr)
         return 130
     except SystemExit as stop:  # Lightning turns signals into these, SIGTERM with status 0
-        if isinstance(stop, SIGTERMException):
+        if type(stop).__name__ == "SIGTERMException":  # importing Lightning takes seconds
             return 143
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 130
@@ -169,6 +170,8 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
         return f"no '{option}' in conf/{group}; {meant}known: {', '.join(options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found[1]
+        if full := full_group(key):
+            return f"'{key}' is now '{full}': write so in yaml files{_place(text)}"
         hint = nearest(key, _known_keys(name, overrides))
         if hint == key:  # the key is known, but not one inside the given mapping
             return f"{key}={{...}} has keys that the configuration does not know yet: write ++{key}={{...}} to add them"
@@ -180,6 +183,12 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
     cause = error.__cause__
     detail = f": {first_line(cause)}" if cause is not None and first_line(cause) not in text else ""
     return first_line(error) + detail
+
+
+def _place(text: str) -> str:
+    """The file that an error of composition names."""
+    place = re.search(r"In '([^']+)'", text)
+    return f" (conf/{place[1]}.yaml)" if place else ""
 
 
 def _known_keys(name: str, overrides: list[str]) -> list[str]:

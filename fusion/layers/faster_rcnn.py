@@ -20,7 +20,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from fusion.errors import ConfigError, DataError, WeightsError
+from fusion.errors import ConfigError, DataError
+from fusion.hub import load_strict
 from fusion.layers.normalize import ImageNetNormalize
 from fusion.layers.pretrained import trunk_state
 
@@ -184,11 +185,9 @@ class FasterRCNN(nn.Module):
         """
         if self.weights is None:
             return
-        body = self.backbone.body
-        missing, unexpected = body.load_state_dict(trunk_state(self.backbone_name, self.weights), strict=False)
-        unexpected = [key for key in unexpected if not key.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise WeightsError(f"weights '{self.weights}' are no {self.backbone_name}: {(missing + unexpected)[:3]}")
+        state = trunk_state(self.backbone_name, self.weights)
+        counters = [key for key in state if key.endswith("num_batches_tracked")]  # frozen norms have none
+        load_strict(self.backbone.body, state, self.weights, may_miss=counters, ignore=counters)
 
     def _frame(self, features: Features, size: tuple[int, int]) -> tuple[ImageList, Features]:
         """What the anchors ask of the images, their size; and the features in float32."""
@@ -209,6 +208,7 @@ def _backbone(name: str, frozen_stages: int, norm: str, channels: int) -> Backbo
     for module in fpn.fpn.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
     return fpn
 

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 class ImageNetNormalize(nn.Module):
     """Maps RGB in [0, 1] to ImageNet-normalised values and back; buffers are not saved, they are constants."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(3, 1, 1), persistent=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
+from fusion.errors import ConfigError
 from fusion.models.inputs import Image, image_pair, reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.models.scores import ScoreTable
@@ -54,8 +55,12 @@ class FusionModel(TrainedModel, ABC):
         """Fuse two `(B, 3, H, W)` batches in [0, 1]; sides are multiples of `size_multiple`."""
 
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
-        """Weighted loss terms by name; training minimises their sum."""
-        raise NotImplementedError
+        """Weighted loss terms by name; training minimises their sum.
+
+        Raises:
+            ConfigError: a method without an objective.
+        """
+        raise ConfigError(f"{type(self).__name__} has no training objective: evaluate it instead")
 
     def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:
         """Controls of `forward` that come with a batch (boxes, instructions), in training and evaluation."""

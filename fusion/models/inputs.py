@@ -56,7 +56,10 @@ def _from_array(array: Any, name: str) -> Tensor:
     elif array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"{name}: expected uint8, uint16 or float in [0, 1], not {array.dtype}")
     array = array[:, :, None] if array.ndim == 2 else array
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    array = np.ascontiguousarray(array.transpose(2, 0, 1))
+    return torch.from_numpy(
+        array if array.flags.writeable else array.copy()
+    )  # PyTorch warns about what cannot be written
 
 
 def image_pair(a: Image, b: Image, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """`TrainedModel`: what every network that is trained here has: steps, optimiser, schedule, checkpoints."""
 
+import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,17 +17,18 @@ from fusion.models.checkpoint import restore_frozen, state_digest, write_record
 from fusion.models.output import FusionOutput
 
 
-class TrainedModel(LightningModule):
+class TrainedModel(LightningModule, ABC):
     """A network that learns from pairs of images.
 
-    Subclasses implement `training_terms`, or `training_step` itself, and `_evaluate` with `_finish_evaluation` for
-    validation and test. They may override `frozen_state_keys` and `backbone_name` (weights left out of checkpoints) and
-    `check_config` (values that cannot work together, refused before anything is built).
+    Subclasses implement `training_terms`, and `_evaluate` with `_finish_evaluation` for validation and test. They may override
+    `frozen_state_keys` and `backbone_name` (weights left out of checkpoints) and `check_config` (values that cannot work
+    together, refused before anything is built).
 
     Args:
         optimizer: takes parameter groups and returns an optimiser: `functools.partial(torch.optim.AdamW, lr=1e-4)`.
-        scheduler: takes `(optimizer, steps_per_epoch=, epochs=, hold=)` and returns a scheduler that is stepped after
-            every optimiser step (`fusion.training.schedules`); None keeps the learning rate.
+        scheduler: takes `(optimizer, steps_per_epoch=, epochs=)`, and `hold=` (the number of alternating tasks) if it wants it,
+            and returns a scheduler that is stepped after every optimiser step (`fusion.training.schedules`); None keeps the
+            learning rate.
 
     Attributes:
         run_name: name of the run that trains the model, kept in its checkpoints.
@@ -51,25 +54,33 @@ class TrainedModel(LightningModule):
 
     # What a network brings -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
         """Weighted loss terms of a batch by name; training minimises their sum."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
-        """Look at a batch of validation or test and keep what is to be said about it."""
-        raise NotImplementedError
+        """Evaluate a batch of validation or test, and keep its scores."""
 
+    @abstractmethod
     def _finish_evaluation(self, stage: str) -> None:
-        """Log what was kept, as `<stage>/<name>`."""
-        raise NotImplementedError
+        """Log the scores that were kept, as `<stage>/<name>`."""
 
     def trained_task(self, batch: FusionBatch) -> str:
         """What a training batch is logged as, in `train/<task>/loss`: the fusion task, unless a method knows better."""
         return batch["task"]
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameters for the optimiser: those that require gradients; vectors and biases do not decay."""
-        return param_groups_weight_decay(self, weight_decay)
+        """Parameters for the optimiser: those that require gradients; vectors, biases and embeddings do not decay.
+
+        Modules name what is not a vector by its shape, such as the biases of a bank of experts, in `no_weight_decay`.
+        """
+        exempt = [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.named_modules()
+            for name in getattr(module, "no_weight_decay", ())
+        ]
+        return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=exempt)
 
     def frozen_state_keys(self) -> set[str]:
         """State-dict keys that checkpoints leave out, because named weights bring them back."""
@@ -136,8 +147,11 @@ class TrainedModel(LightningModule):
         if self.scheduler is None:
             return optimizer
         steps_per_epoch, epochs = self._schedule_length()
-        hold = len(getattr(self._data(), "tasks", ())) or 1
-        scheduler = self.scheduler(optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs, hold=hold)
+        length: dict[str, Any] = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
+        accepted = inspect.signature(self.scheduler).parameters.values()
+        if any(parameter.name == "hold" or parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
+            length["hold"] = len(getattr(self._data(), "tasks", ())) or 1
+        scheduler = self.scheduler(optimizer, **length)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _data(self) -> Any:

@@ -156,7 +156,7 @@ def test_evaluation_with_a_suite(door: Door, miniature: Path, tmp_path: Path) ->
     )
     assert done.status == 0, done.err
     header = (tmp_path / "run" / "summary.md").read_text().splitlines()[0]
-    assert header.startswith("| dataset | method | pairs | NMI ↑ | Q_ncie ↑")
+    assert " ".join(header.split()).startswith("| dataset | method | pairs | NMI ↑ | Q_ncie ↑")
     assert not (tmp_path / "run" / "fused").exists()
     wrong = door("evaluate", *common, "suite=tcmoa_mf", f"run_dir={tmp_path / 'other'}")
     assert wrong.status == 2 and "did you mean 'tcmoa_mff'" in wrong.err

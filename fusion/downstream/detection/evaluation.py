@@ -43,7 +43,7 @@ class DetectionEvaluation(DownstreamEvaluation):
         """See `check_classes`."""
         check_classes(self.class_names, datamodule, part, "the detector")
 
-    def scores(self, network: Any) -> DetectionScores:
+    def scores(self, network: Any) -> DetectionScores:  # type: ignore[override]
         """An empty score with the detector's classes."""
         return DetectionScores(network.class_names, self.iou)
 

@@ -30,6 +30,9 @@ class CTDNet(nn.Module):
         weights: "imagenet" for torchvision's trunk, path of a state dict of it, or None; loaded by `load_pretrained`.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int = 64, weights: str | None = None) -> None:
         super().__init__()
         self.weights = weights

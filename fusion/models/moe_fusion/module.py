@@ -103,7 +103,7 @@ class MoEFusion(FusionModel):
 
     # Forward ---------------------------------------------------------------------------------------------------------
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         a: Tensor,
         b: Tensor,
@@ -200,7 +200,7 @@ class MoEFusion(FusionModel):
         if stage != "fit" or self._attention_loaded:
             return
         self._attention_loaded = True
-        if self.trainer.fast_dev_run:
+        if getattr(self.trainer, "fast_dev_run", False):
             log.info("fast_dev_run: no pretrained weights are loaded")
             return
         self.attention.load_pretrained()
@@ -228,6 +228,7 @@ def _given(attention: Tensor, like: Tensor) -> AttentionMap:
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """As training data are resized (PairTransform's `resize`): antialiased, bicubic, within [0, 1]."""
     if tuple(image.shape[-2:]) == size:
         return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+    return F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)

@@ -1,5 +1,7 @@
 """The fusion and reconstruction block (FRB): gradient-driven feature fusion, decoder, reconstruction (Sec. 3.2, Fig. 3)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from kornia.filters import spatial_gradient
@@ -71,7 +73,7 @@ def _mlp(channels: int) -> nn.Sequential:
 
 
 def _convs(channels: int) -> nn.Sequential:
-    reflected = {"padding": 1, "padding_mode": "reflect"}
+    reflected: dict[str, Any] = {"padding": 1, "padding_mode": "reflect"}
     return nn.Sequential(
         nn.Conv2d(channels, 2 * channels, 3, **reflected), nn.ReLU(), nn.Conv2d(2 * channels, channels, 3, **reflected)
     )

@@ -99,7 +99,7 @@ class TOAR(FusionModel):
             raise WeightsError(f"weights '{weights}' are of stage one alone: give them as model.base_weights")
         load_strict(self, state, weights, may_miss={k for k in self.state_dict() if k.endswith("num_batches_tracked")})
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, a: Tensor, b: Tensor, task: str = "vif", *, instruction: Instruction | None = None, strength: float = 1.0
     ) -> FusionOutput:
         """Fuse visible `a` with infrared `b`, `(B, 3, H, W)` in [0, 1], any size; `fused` is not clipped.

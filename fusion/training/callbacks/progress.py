@@ -61,7 +61,7 @@ class LineProgress(ProgressBar):
             scores = {
                 key: f"{float(value):.4g}" for key, value in trainer.callback_metrics.items() if key.startswith("val/")
             }
-            line = self._line(trainer, int(self.total_train_batches) - 1, now)
+            line = self._line(trainer, trainer.fit_loop.epoch_loop.batch_idx, now)
             print(line + "".join(f"  {key} {value}" for key, value in scores.items()), flush=True)
 
     def _line(self, trainer: Trainer, batch_idx: int, now: float) -> str:

@@ -62,7 +62,7 @@ class RoutingMonitor(Callback):
             sites.setdefault(task, []).append(numbers)
             if self.per_site:
                 values |= {f"routing/{task}/{site}/{name}": number for name, number in numbers.items()}
-            if numbers["dead"] and trainer.is_global_zero and not trainer.fast_dev_run:
+            if numbers["dead"] and trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
                 log.warning("task %s, site %s: %d expert(s) get almost no tokens", task, site, numbers["dead"])
         for task, rows in sites.items():
             for name in ("importance_cv", "entropy"):
