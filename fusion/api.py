@@ -47,7 +47,21 @@ def load_model(
     overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
 ) -> FusionModel:
-    """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_tiny").fuse(a, b, task="vif")`.
+    """Build a model by the name of its configuration, ready to fuse.
+
+    >>> import torch
+    >>> from fusion import load_model
+    >>> from fusion.metrics import score
+    >>> model = load_model("average")
+    >>> a, b = torch.zeros(3, 32, 48), torch.ones(3, 32, 48)
+    >>> fused = model.fuse(a, b, task="vif").fused
+    >>> fused.shape, fused.mean().item()
+    (torch.Size([1, 3, 32, 48]), 0.5)
+    >>> score(a, b, fused, metrics=["en"])
+    {'en': 0.0}
+    >>> load_model("tcmoa_tiny", overrides=["model.top_k=9"])
+    Traceback (most recent call last):
+    fusion.errors.ConfigError: model.top_k=9 must lie in 1..model.num_experts=4
 
     Args:
         name: configuration in conf/model. None takes the one that the checkpoint was saved with.

@@ -10,7 +10,7 @@ from fusion.job.config import check_early
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.evaluate`; returns the mean of the monitored metric, for sweepers."""
     for part in ("data", "trainer", "downstream"):
-        check_early(cfg[part], part)
+        check_early(cfg.get(part), part)
     if cfg.ckpt_path is None:  # a checkpoint may bring another model
         check_early(cfg.model, "model")
     from fusion.scoring.evaluation import evaluate  # late: it imports PyTorch and Lightning

@@ -65,7 +65,7 @@ class LineProgress(ProgressBar):
             print(line + "".join(f"  {key} {value}" for key, value in scores.items()), flush=True)
 
     def _line(self, trainer: Trainer, batch_idx: int, now: float) -> str:
-        total = self.total_train_batches
+        total = trainer.num_training_batches
         done = trainer.global_step - self._first_step
         speed = done / max(now - self._first_time, 1e-9)
         losses = "  ".join(f"{task} {float(loss):.4g}".strip() for task, loss in self._losses.items())
