@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class TrainedModel(LightningModule, ABC):
         self.last_rows: list[dict[str, Any]] = []
         self._latest: dict[str, Tensor] = {}
         self._frozen_digest: str | None = None
+        self._groups_of_0_1 = False
 
     # What a network brings -------------------------------------------------------------------------------------------
 
@@ -79,6 +80,7 @@ class TrainedModel(LightningModule, ABC):
             f"{prefix}.{name}" if prefix else name
             for prefix, module in self.named_modules()
             for name in getattr(module, "no_weight_decay", ())
+            if not self._groups_of_0_1
         ]
         return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=exempt)
 
@@ -139,8 +141,7 @@ class TrainedModel(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         if self.optimizer is None:
             raise ConfigError("the model has no optimizer: give one, as conf/optimizer does")
-        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0.0)
-        groups = [group for group in self.parameter_groups(decay) if group["params"]]
+        groups = self._optimizer_groups()
         if not groups:
             raise ConfigError(f"{type(self).__name__} has no parameters to train: evaluate it instead")
         optimizer = self.optimizer(groups)
@@ -153,6 +154,10 @@ class TrainedModel(LightningModule, ABC):
             length["hold"] = len(getattr(self._data(), "tasks", ())) or 1
         scheduler = self.scheduler(optimizer, **length)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _optimizer_groups(self) -> list[dict[str, Any]]:
+        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0.0)
+        return [group for group in self.parameter_groups(decay) if group["params"]]
 
     def _data(self) -> Any:
         return self.trainer.datamodule  # type: ignore[attr-defined]
@@ -189,3 +194,26 @@ class TrainedModel(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         keys = self.frozen_state_keys()
         restore_frozen(checkpoint, self.state_dict(), keys, self._digest(keys), self.backbone_name())
+        self._regroup(checkpoint.get("optimizer_states", ()))
+
+    def _regroup(self, states: Sequence[dict[str, Any]]) -> None:
+        """Bring optimiser states of version 0.1, where stacked biases and embeddings decayed, into the present groups."""
+        if self.optimizer is None or not states:
+            return
+        groups = self._optimizer_groups()
+        self._groups_of_0_1 = True
+        before = [parameter for group in self._optimizer_groups() for parameter in group["params"]]
+        old_sizes = [len(group["params"]) for group in self._optimizer_groups()]
+        self._groups_of_0_1 = False
+        sizes = [len(group["params"]) for group in groups]
+        if sizes == old_sizes or len(sizes) != len(old_sizes):
+            return
+        place = {id(parameter): index for index, parameter in enumerate(before)}
+        order = [place[id(parameter)] for group in groups for parameter in group["params"]]
+        for state in states:
+            if [len(group["params"]) for group in state["param_groups"]] != old_sizes:
+                continue
+            state["state"] = {new: state["state"][old] for new, old in enumerate(order) if old in state["state"]}
+            start = 0
+            for size, group in zip(sizes, state["param_groups"], strict=True):
+                group["params"], start = list(range(start, start + size)), start + size
