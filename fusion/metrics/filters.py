@@ -17,11 +17,12 @@ LONG = 7  # taps from which, on a CPU, the product is faster than the sum of sli
 STRIP = 32  # outputs per product
 
 
-def gaussian(size: int, sigma: float) -> list[float]:
+@functools.lru_cache(maxsize=64)
+def gaussian(size: int, sigma: float) -> tuple[float, ...]:
     """1-D Gaussian of `size` taps that sums to 1; its outer product with itself is Matlab's `fspecial('gaussian')`."""
     x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     g = torch.exp(-(x**2) / (2 * sigma**2))
-    return (g / g.sum()).tolist()
+    return tuple((g / g.sum()).tolist())
 
 
 def pad(planes: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
