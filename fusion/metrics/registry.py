@@ -122,6 +122,12 @@ def metric(
 
     Raises:
         ValueError: if the name is taken.
+
+    The registered function is known to `compute`, `score`, the suites, validation and `metric_class` from then on:
+
+        @metric("gap", symbol="GAP", title="mean grey level against the sources", direction="min", source="this file")
+        def gap(t: Triple) -> Tensor:
+            return (t.fused.mean((-2, -1)) - (t.a + t.b).mean((-2, -1)) / 2).abs()
     """
 
     def register(function: PlaneFunction) -> PlaneFunction:
@@ -171,12 +177,23 @@ def info(name: str) -> MetricInfo:
 
     Raises:
         ConfigError: for an unknown name; the message names the nearest known one.
+
+    >>> known = info("qabf")
+    >>> known.symbol, known.direction, known.bounds, known.differentiable
+    ('Q_ABF', 'max', (0, 0.9874), True)
+    >>> list(known.variants)
+    ['exact', 'vifb', 'mefb', 'tang', 'tang_legacy']
     """
     if name not in _REGISTRY:
         near = difflib.get_close_matches(str(name), _REGISTRY, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise ConfigError(f"metric '{name}' is not known; {hint}known: {', '.join(sorted(_REGISTRY))}")
     return _REGISTRY[name]
+
+
+def class_name(name: str) -> str:
+    """Name of a metric's torchmetrics class: `MsSsim` for `ms_ssim`."""
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def names(convention: str | None = None) -> list[str]:
