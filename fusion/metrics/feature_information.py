@@ -49,7 +49,10 @@ def _window_information(p: Tensor, q: Tensor) -> Tensor:
     q = torch.where(r < 0, q.flip(0), q)
     position = torch.arange(1, CELLS + 1, device=p.device, dtype=p.dtype)
     powers = torch.stack((position, position**2))
-    (mean_p, square_p), (mean_q, square_q) = powers @ p, powers @ q
+    if p.device.type == "cpu":
+        (mean_p, square_p), (mean_q, square_q) = powers @ p, powers @ q
+    else:  # without a product of matrices, which may be in TF32
+        (mean_p, square_p), (mean_q, square_q) = ((powers[..., None] * x).sum(1) for x in (p, q))
     var_p, var_q = square_p - mean_p**2, square_q - mean_q**2
     cdf_p, cdf_q = p.cumsum(0), q.cumsum(0)
     below_p, below_q = cdf_p - p, cdf_q - q

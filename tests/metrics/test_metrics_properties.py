@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from fusion.errors import ConfigError, DataError
 from fusion.metrics import CONVENTIONS, MetricKey, Suite, compute, info, names, score
 from fusion.metrics.feature_maps import dct_map
-from fusion.metrics.filters import correlate1d
+from fusion.metrics.filters import correlate1d, correlate_in_windows
 
 DIFFERENTIABLE = [name for name in names("exact") if info(name).differentiable]
 
@@ -79,6 +79,29 @@ def test_correlation_is_that_of_torch(taps, dim):
     expected = torch.nn.functional.conv2d(planes.flatten(0, 1)[:, None], kernel.reshape(shape))
     got = correlate1d(planes, kernel.tolist(), dim)
     torch.testing.assert_close(got.flatten(0, 1), expected[:, 0], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 75, 41), (64, 75), (1, 43, 12)])
+@pytest.mark.parametrize("taps", [7, 11, 12])
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_correlation_in_windows_is_the_same_and_passes_gradients(shape, taps, dim):
+    generator = torch.Generator().manual_seed(taps)
+    planes = torch.rand(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    kernel = torch.rand(taps, generator=generator, dtype=torch.float64).tolist()
+    expected, got = correlate1d(planes, kernel, dim), correlate_in_windows(planes, kernel, dim)
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+    weights = torch.rand(got.shape, generator=generator, dtype=torch.float64)
+    gradients = [torch.autograd.grad((out * weights).sum(), planes)[0] for out in (expected, got)]
+    torch.testing.assert_close(*gradients, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_metric_waits_for_a_device(convention, dtype):
+    """Tensors without data take the way of a GPU; what would have to look at a value to go on fails on them."""
+    a, b, fused = (torch.empty(2, channels, 50, 61, dtype=torch.uint8, device="meta") for channels in (3, 1, 3))
+    for name, value in compute(a, b, fused, names(convention), convention, dtype=dtype).items():
+        assert value.shape == (2,) and value.dtype == dtype and value.device.type == "meta", name
 
 
 @pytest.mark.parametrize("size", [(12, 13), (64, 65), (33, 128)])
