@@ -1,1 +1,1 @@
-"""What the commands share: configuration, the command frame, launching processes, run folders."""
+"""What the commands share: configuration, the command frame, processes, run folders."""

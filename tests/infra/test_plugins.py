@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from fusion.config import check
-from fusion.data.image import write_image
+from fusion.data import write_image
 from fusion.errors import ConfigError
+from fusion.job.config import check
 from fusion.job.plugins import load_plugins, trusted_packages
 from fusion.metrics import names
 from fusion.metrics.registry import _REGISTRY
