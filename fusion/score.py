@@ -15,7 +15,7 @@ def rewrite(arguments: list[str]) -> list[str]:
 
 @door("score", prepare=rewrite)
 def main(cfg: DictConfig) -> float | None:
-    """Door of `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
+    """Command `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
     from fusion.scoring import score_folders  # late: it imports PyTorch

@@ -1,4 +1,4 @@
-"""Feature maps of the parts of a network, beside the pictures they come from (GIFNet supplement, Fig. 5)."""
+"""Feature maps of a network beside its input images (GIFNet supplement, Fig. 5)."""
 
 from pathlib import Path
 from typing import Any

@@ -68,7 +68,7 @@ def verify_all(data: FusionDataModule, threads: int) -> None:
                     "split": dataset.split,
                     "pairs": report.pairs,
                     "size": report.size_range(),
-                    "grey a/b": f"{report.gray[0]}/{report.gray[1]}",
+                    "gray a/b": f"{report.gray[0]}/{report.gray[1]}",
                     "references": report.references,
                     "labels": report.labels(),
                     "unusable": len(report.problems),
@@ -82,7 +82,7 @@ def verify_all(data: FusionDataModule, threads: int) -> None:
     for line in dict.fromkeys(problems):
         print(f"unusable: {line}")
     if problems:
-        raise DataError(f"{len(dict.fromkeys(problems))} pairs cannot be used, see above; mend or exclude them")
+        raise DataError(f"{len(dict.fromkeys(problems))} pairs cannot be used, see above; repair or exclude them")
 
 
 def synthesize(data: FusionDataModule, config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Names that saved runs and checkpoints record for what has moved since: old configurations build as new ones do."""
+"""Former names of objects and groups, which saved runs and users still write: they are understood."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a class or function accepts, read from its source: configurations are refused before PyTorch is imported.
+"""Signatures and checks read from source files: a wrong configuration is refused before PyTorch is imported.
 
 Importing PyTorch, Lightning and torchvision takes seconds; parsing the few files that a configuration names does not.
 What cannot be told from the source is left to the check that imports (`fusion.job.config.check`).

@@ -16,7 +16,7 @@ from fusion.layers.pos_embed import resize_pos_embed, sincos_pos_embed_2d
 def in_float32(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run a method of a module in float32 under autocast.
 
-    For the few layers that a picture passes without a residual path around them: bfloat16 would keep it to two or three grey
+    For the few layers that a picture passes without a residual path around them: bfloat16 would keep it to two or three gray
     levels only.
     """
 

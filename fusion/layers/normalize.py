@@ -1,4 +1,4 @@
-"""Colour normalisation owned by a network, as buffers."""
+"""Color normalisation owned by a network, as buffers."""
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

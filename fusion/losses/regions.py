@@ -16,7 +16,7 @@ def box_mask(boxes: Sequence[Tensor], size: tuple[int, int], device: torch.devic
         boxes: per image `(n, 4)` x1, y1, x2, y2 in pixels; truncated to whole pixels and clipped to the image, the end
             not included. Empty and inverted boxes cover nothing.
         size: height and width of the image.
-        device: of the result.
+        device: device of the result.
 
     Returns:
         `(B, 1, H, W)` float, 1 inside a box and 0 elsewhere.

@@ -1,4 +1,4 @@
-"""Which files of a benchmark belong together, by the names that benchmarks give them."""
+"""Matching of source and fused files by the names that benchmarks give them."""
 
 import re
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def match_fused(names: list[str], files: Mapping[str, T], method: str) -> tuple[
     """Finds the fused image of each scene: `NAME`, `NAME_METHOD`, or the only file that begins with `NAME_`.
 
     Args:
-        names: of the scenes.
+        names: scene names.
         files: fused files by stem.
         method: label of the method.
 

@@ -15,8 +15,8 @@ def _number(value: float, decimals: int) -> str:
 
 
 def image_csv(suite: Suite, values: Values, made_by: str) -> str:
-    """One row per method and image; headings say metric, convention and colour policy, the last column the rest."""
-    header = ["method", "image", *[f"{c.key.name}@{c.key.convention}:{c.key.variant.colour}" for c in suite.columns]]
+    """One row per method and image; headings say metric, convention and color policy, the last column the rest."""
+    header = ["method", "image", *[f"{c.key.name}@{c.key.convention}:{c.key.variant.color}" for c in suite.columns]]
     rows = [
         [method, image, *(row[key] for key in suite.keys), made_by]
         for method, images in values.items()

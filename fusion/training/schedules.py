@@ -107,7 +107,7 @@ def multi_step(
         steps_per_epoch: optimiser steps per epoch.
         epochs: length of the schedule, in epochs.
         milestones: shares of the schedule in (0, 1), so that they move along when a run is made longer.
-        factor: of each drop.
+        factor: factor of each drop.
 
     Raises:
         ConfigError: milestones outside of (0, 1).
@@ -143,7 +143,7 @@ def poly(
     Args:
         optimizer: its groups' `lr` are the base learning rates.
         steps_per_epoch, epochs: length of the run.
-        power: of the decay.
+        power: exponent of the decay.
         warmup_steps: optimiser steps of the warm-up; at most a tenth of the run, so that short runs learn too.
         warmup_ratio: share of the learning rate it starts from.
 

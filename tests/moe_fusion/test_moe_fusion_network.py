@@ -186,7 +186,7 @@ def test_colours(build):
     torch.nn.init.constant_(model.network.decoder.experts[0][-1].bias, 0.5)
     fused = model.fuse(a, b, gates=gates).fused
     torch.testing.assert_close(split_luma(fused)[1], split_luma(a)[1], atol=2e-3, rtol=0)
-    model.color = "grey"
+    model.color = "gray"
     assert model.fuse(a, b, gates=gates).fused.shape == (1, 1, 32, 48)
 
 
@@ -251,7 +251,7 @@ def test_impossible_values_are_refused_by_name():
 
     refuse("model.top_k=5", r"model\.top_k=5 must lie in 1\.\.model\.num_experts=4")
     refuse("model.num_experts=3", r"model\.num_experts=3 must be even")
-    refuse("model.color=rgb", r"model\.color=rgb is not one of visible, grey")
+    refuse("model.color=rgb", r"model\.color=rgb is not one of visible, gray")
     refuse("model.work_size=[480]", r"model\.work_size=\[480\]: expected height and width")
     refuse("model.local.grid=[0,4]", r"model\.local.*expected rows and columns")
     refuse("model.decoder.resample=max", r"model\.decoder.*resample=max is not one of bilinear, area")

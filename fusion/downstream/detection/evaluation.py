@@ -1,4 +1,4 @@
-"""How well detectors do on fused images (MoE-Fusion Table 3, T-OAR Tables 1-3)."""
+"""Detection on fused images (MoE-Fusion Table 3, T-OAR Tables 1-3)."""
 
 from collections.abc import Mapping
 from pathlib import Path

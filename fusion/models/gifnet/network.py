@@ -77,9 +77,9 @@ class Features:
     """Feature maps `(B, dim, H, W)` on the way (supplement Fig. 5).
 
     Attributes:
-        shared: of the encoder, for the main pair.
-        main: of the main branch, at its end.
-        auxiliary: of the other branch, where it enters; None if it does not.
+        shared: encoder features of the main pair.
+        main: output of the main branch.
+        auxiliary: features of the other branch where it enters; None if it does not.
     """
 
     shared: Tensor
@@ -95,7 +95,7 @@ class GIFNetNetwork(nn.Module):
             digital photography branch does; "off": none does.
         gate: makes a gate from the number of channels, see gates.py.
         window: side of the attention windows in pixels; the second block's are shifted by half of it.
-        heads: of the attention.
+        heads: number of attention heads.
         mlp_ratio: hidden width of the MLPs over their channels.
         width: channels per convolution of the encoder.
         aux_conv_own_v: False reproduces the released code, which applies the photography branch's depthwise

@@ -27,7 +27,7 @@ class MAEPretraining(TrainedModel):
     """Masked autoencoding on both pictures of every pair (He et al. 2022), as a backbone for tuning.
 
     A fusion model shows its backbone every patch, so half of the batches here hide nothing and the others hide up to
-    `mask_ratio[1]` of the patches: the backbone must both keep a picture and understand one.
+    `mask_ratio[1]` of the patches: the backbone must reconstruct visible patches as well as predict hidden ones.
 
     Args:
         backbone: what is trained.
@@ -80,7 +80,7 @@ class MAEPretraining(TrainedModel):
         return {name: self._objective(error)}
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
-        """Train on the objective and log the squared error, in normalised colours over all patches: the visible ones are to
+        """Train on the objective and log the squared error, in normalised colors over all patches: the visible ones are to
         be kept as well.
         """
         name, error = self._error(batch)
@@ -121,6 +121,6 @@ class MAEPretraining(TrainedModel):
 
 
 def _patch_variance(images: Tensor, size: int) -> Tensor:
-    """Variance over the pixels of each patch and colour, at every pixel: `(B, 3, H, W)` to the same."""
+    """Variance over the pixels of each patch and color, at every pixel: `(B, 3, H, W)` to the same."""
     mean, square = (F.avg_pool2d(x, size) for x in (images, images.square()))
     return F.interpolate((square - mean.square()).clamp_min(0), scale_factor=size)

@@ -22,7 +22,7 @@ class MoEFusionNetwork(nn.Module):
         router: makes a router from `dim`, N and K.
         num_experts: N of each mixture.
         top_k: K.
-        channels: of a convolution in the encoders.
+        channels: width of an encoder convolution.
         dense_relu: see `DenseEncoder`.
     """
 

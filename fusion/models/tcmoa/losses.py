@@ -146,7 +146,7 @@ class TaskCustomizedLoss(TCMoALoss):
         """Weighted terms by name; their sum is the loss.
 
         Args:
-            output: of the network.
+            output: output of the network.
             batch: its task decides the objective.
             epoch: 0-based.
         """

@@ -40,7 +40,7 @@ class TCMoA(FusionModel):
         top_k: K.
         tau, tau_shift: blocks per adapter site and where in its group the site lies.
         size_policy: how `fuse` treats sizes, see `fuse_any_size`.
-        color: "rgb" runs on the colour images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
+        color: "rgb" runs on the color images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
         prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read), and of
             local gains.
         weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.

@@ -14,7 +14,7 @@ class GradientFusion(nn.Module):
     """FF: weighs the concatenated features by what their gradients show, Eqs. 1 and 2.
 
     Args:
-        channels: of the concatenated features.
+        channels: width of the concatenated features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +35,7 @@ class Concatenation(nn.Module):
     """What stands for FF in Model I of Table 4.
 
     Args:
-        channels: of the concatenated features.
+        channels: width of the concatenated features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -50,7 +50,7 @@ class Reconstruction(nn.Sequential):
     """FFD and RB: `(B, C, H, W)` to luma `(B, 1, H, W)` in [0, 1].
 
     Args:
-        channels: of the fused features.
+        channels: width of the fused features.
         blocks: residual blocks of the decoder, M.
     """
 
