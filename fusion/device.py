@@ -17,4 +17,4 @@ def pick_device(device: str) -> torch.device:
         torch.empty(0, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={device}: not available here; use auto or cpu") from error
+        raise ConfigError(f"device={device}: not available here; expected auto, cpu, cuda or cuda:N") from error

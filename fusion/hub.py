@@ -135,11 +135,11 @@ def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], may_miss
     ]
     kinds = {
         "missing": sorted(own.keys() - state.keys() - set(may_miss)),
-        "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": shapes,
+        "unexpected": sorted(state.keys() - own.keys()),
+        "other shapes": shapes,
     }
     return "; ".join(
-        f"{kind} {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        f"{kind} {keys[:3]}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
         for kind, keys in kinds.items()
         if keys
     )
