@@ -3,12 +3,13 @@
 from omegaconf import DictConfig
 
 from fusion.job.cli import door, free_controls
-from fusion.job.config import check_early
+from fusion.job.config import check_early, check_sources
 
 
 @door("predict", prepare=free_controls)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
+    check_sources(cfg, "a", "b")
     if cfg.ckpt_path is None:  # a checkpoint may bring another model
         check_early(cfg.model, "model")
     from fusion.inference.folders import predict  # late: it imports PyTorch and Lightning

@@ -5,6 +5,7 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.job.cli import door
+from fusion.job.config import check_sources
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -18,6 +19,7 @@ def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
+    check_sources(cfg, "a", "b")
     from fusion.scoring import score_folders  # late: it imports PyTorch
 
     board = score_folders({str(key): value for key, value in config.items()})

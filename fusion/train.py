@@ -11,7 +11,10 @@ from fusion.job.runs import resume_overrides
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.train`; returns the monitored metric, for sweepers."""
     check_early(cfg)
-    from fusion.training.fit import train  # late: it imports PyTorch and Lightning
+    from fusion.metrics import check_metrics  # late: these import PyTorch, and then Lightning
+
+    check_metrics(cfg.evaluation.metrics, cfg.evaluation.convention)
+    from fusion.training.fit import train
 
     return train(cfg)
 

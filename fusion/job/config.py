@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 import fusion.job.resolvers  # noqa: F401  (registers what conf/ computes)
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError, DataError, FusionError
 from fusion.job.aliases import with_present_names
 from fusion.job.plugins import TRUSTED, how_to_trust, trusted_packages
 from fusion.job.source import Parameters, check_of, parameters_of
@@ -130,6 +130,22 @@ def check_early(cfg: DictConfig | Mapping[str, Any] | None, path: str = "") -> N
                 raise
             except Exception:  # NeedsImport, or a defect that `check` comes upon again
                 continue
+
+
+def check_sources(cfg: DictConfig, *keys: str) -> None:
+    """Refuse folders and files of images that do not exist, before anything is imported to read them.
+
+    Args:
+        cfg: configuration of a command.
+        *keys: keys of single paths.
+
+    Raises:
+        DataError: names the first path that is missing.
+    """
+    for key in keys:
+        path = Path(str(cfg[key])).expanduser()
+        if not path.exists():
+            raise DataError(f"{path}: no such folder or file; {key} is where source images are read from")
 
 
 def instantiate(cfg: Any, **extra: Any) -> Any:

@@ -1,6 +1,6 @@
 """From images to numbers: `compute` for batches, `score` for one triple."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -55,6 +55,16 @@ class MetricKey:
         """The function, with the color policy in force."""
         found = info(self.name).variant(self.convention)
         return replace(found, color=self.color, gray=None) if self.color else found
+
+
+def check_metrics(names: Iterable[str], convention: str) -> None:
+    """Refuse unknown metrics, conventions and color policies.
+
+    Raises:
+        ConfigError: names the known ones.
+    """
+    for name in names:
+        MetricKey.parse(name, convention)
 
 
 def compute(

@@ -154,10 +154,9 @@ def check_metrics(evaluation: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: names the nearest known one.
     """
-    from fusion.metrics import MetricKey
+    from fusion.metrics import check_metrics as check_names
 
-    for name in evaluation["metrics"]:
-        MetricKey.parse(name, evaluation["convention"])
+    check_names(evaluation["metrics"], evaluation["convention"])
 
 
 def check_monitor(model: TrainedModel, config: Mapping[str, Any]) -> None:

@@ -46,16 +46,24 @@ def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     [
         (["train", "model=tcmoa_base", "model.top_k=9"], "model.top_k=9 must lie in 1..model.num_experts=4"),
         (["train", "+trainer.max_epoch=2"], "did you mean 'trainer.max_epochs'?"),
-        (["predict", "model=moe_fusion", "model.top_k=9", "a=a", "b=b", "out=c"], "model.top_k=9 must lie in 1.."),
+        (["predict", "model=moe_fusion", "model.top_k=9", "a=.", "b=.", "out=c"], "model.top_k=9 must lie in 1.."),
+        (["predict", "a=nowhere", "b=.", "out=c"], "nowhere: no such folder or file"),
+        (["score", "a=.", "b=nowhere", "fused=.", "suite=tcmoa_mff"], "nowhere: no such folder or file"),
         (["benchmark", "model=gifnet", "model.tile=1"], "model.tile=1: expected at least 64"),
         (["train", "model=no_such"], "no 'no_such' in conf/model"),
     ],
-    ids=["tcmoa", "trainer", "moe_fusion", "gifnet", "unknown"],
+    ids=["tcmoa", "trainer", "moe_fusion", "predict", "score", "gifnet", "unknown"],
 )
 def test_refusals_import_nothing_heavy(arguments: list[str], answer: str, tmp_path: Path) -> None:
     status, heavy, text = _run([f"fusion.{arguments[0]}", *arguments[1:]], tmp_path)
     assert status == 2 and answer in text
     assert heavy == set()
+
+
+def test_unknown_metrics_are_refused_before_lightning(tmp_path: Path) -> None:
+    status, heavy, text = _run(["fusion.train", "model=average", "evaluation.metrics=[qabff]"], tmp_path)
+    assert status == 2 and "metric 'qabff' is not known" in text
+    assert "lightning" not in heavy and "wandb" not in heavy
 
 
 @pytest.mark.parametrize(
