@@ -136,13 +136,17 @@ def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], may_miss
     kinds = {
         "missing": sorted(own.keys() - state.keys() - set(may_miss)),
         "unexpected": sorted(state.keys() - own.keys()),
-        "other shapes": shapes,
+        "of another shape": shapes,
     }
     return "; ".join(
-        f"{kind} {keys[:3]}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        f"{kind} {_listed(kind, keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
         for kind, keys in kinds.items()
         if keys
     )
+
+
+def _listed(kind: str, keys: list[str]) -> str:
+    return ", ".join(keys) if kind == "of another shape" else str(keys)
 
 
 def load_strict(

@@ -214,7 +214,7 @@ def test_differences_name_three_of_a_kind() -> None:
     own = {name: torch.zeros(1) for name in "abcde"}
     state = {"e": torch.zeros(2), "x": torch.zeros(1)}
     found = differences(own, state, may_miss=["a"])
-    assert found == "missing ['b', 'c', 'd']; unexpected ['x']; other shapes ['e (2,) for (1,)']"
+    assert found == "missing ['b', 'c', 'd']; unexpected ['x']; of another shape e (2,) for (1,)"
     assert differences(own, {}) == "missing ['a', 'b', 'c'] and 2 more" and differences(own, own) == ""
 
 
