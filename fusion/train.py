@@ -229,7 +229,24 @@ def _finish_loggers(loggers: list[Logger], status: str) -> None:
             wandb.finish(exit_code=0 if status == "finished" else 1)
 
 
-@door("train", prepare=resume_overrides)
+def check_job(cfg: DictConfig) -> None:
+    """Refuse a job of a sweep that cannot work.
+
+    Raises:
+        FusionError: says why.
+    """
+    check_metrics(check(cfg)["evaluation"])
+
+
+def show_sweep(folder: Path) -> None:
+    """Print a sweep's table and write it and the plot into its folder."""
+    from fusion.analysis.sweep import sweep
+
+    for path in sweep(folder, folder, {}):
+        print(path)
+
+
+@door("train", prepare=resume_overrides, check=check_job, after_sweep=show_sweep)
 def main(cfg: DictConfig) -> float | None:
     """Door of `python -m fusion.train`."""
     return train(cfg)

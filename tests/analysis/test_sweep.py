@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from fusion.analysis.sweep import read_jobs, sweep, swept_keys
+from fusion.analysis.sweep import sweep
+from fusion.analysis.sweep_jobs import read_jobs, swept_keys
 from fusion.errors import ConfigError, DataError
 
 
