@@ -22,7 +22,7 @@ from fusion.predict import check_controls
 from fusion.train import build_trainer, check_metrics, hush
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.prediction_writer import PredictionWriter
-from fusion.training.callbacks.progress import progress
+from fusion.training.callbacks.progress import progress_bar
 
 Row = dict[str, Any]
 LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")
@@ -111,7 +111,7 @@ def score_model(
         One row per image, the same on every rank.
     """
     model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
-    callbacks: list[Callback] = [progress(), *extra]
+    callbacks: list[Callback] = [progress_bar(), *extra]
     if config["save_images"]:
         callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
     node = {**config["trainer"], "enable_model_summary": False, "enable_checkpointing": False}

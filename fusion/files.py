@@ -1,11 +1,43 @@
-"""Tables as CSV and Markdown, each file written whole or not at all."""
+"""Files written whole or not at all, and tables as CSV and Markdown."""
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Replace a file in one step: whoever reads `path` finds the old content or the new one, never a part of it.
+
+    What is written at the temporary path, which lies beside `path`, is brought to disk and renamed when the block ends
+    without an error; after an error it is removed and `path` stays as it was. Missing folders are made. Processes and
+    threads that write the same file do not meet, the last one wins.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The temporary path, `.<name>.<process>-<thread>.part`.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def number(value: Any, decimals: int = 4) -> str:
@@ -38,12 +70,17 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
     return path
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows of values as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] | None = None) -> Path:
@@ -54,9 +91,5 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[st
         rows: values by column.
         header: the columns to write and their order; the first row's, if not given.
     """
-    buffer = io.StringIO()
     columns = list(header if header is not None else rows[0] if rows else [])
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row[column] for column in columns] for row in rows)
-    return write_text(path, buffer.getvalue())
+    return write_text(path, csv_text([columns, *([row[column] for column in columns] for row in rows)]))

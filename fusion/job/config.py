@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 import fusion.job.resolvers  # noqa: F401  (registers what conf/ computes)
 from fusion.errors import ConfigError, FusionError
+from fusion.job.aliases import with_present_names
 
 TRUSTED = ("fusion", "torch", "torchvision", "lightning", "timm", "kornia", "torchmetrics")
 """Packages a `_target_` may come from: a yaml file runs what it names. `FUSION_TRUSTED_PACKAGES=a,b` adds your own."""
@@ -93,12 +94,12 @@ def check(cfg: DictConfig | Mapping[str, Any], path: str = "") -> dict[str, Any]
         path: dotted key of that part, for messages.
 
     Returns:
-        The configuration as plain dictionaries and lists.
+        The configuration as plain dictionaries and lists, with the present names of what has moved.
 
     Raises:
         ConfigError: with the full key path of what is wrong.
     """
-    config = plain(cfg)
+    config = with_present_names(plain(cfg))
     for node_path, node in _targets(config, path):
         target = _locate(node["_target_"], node_path)
         _check_keywords(target, node, node_path)
@@ -121,7 +122,7 @@ def instantiate(cfg: Any, **extra: Any) -> Any:
     """
     if cfg is None:
         return None
-    config = plain(cfg)
+    config = with_present_names(plain(cfg))
     for node_path, node in _targets(config, ""):
         _locate(node["_target_"], node_path)
     if extra:  # added to a partial: Hydra would copy the objects in `extra`

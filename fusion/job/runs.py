@@ -16,6 +16,8 @@ import torch
 from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, WeightsError
+from fusion.files import write_text
+from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
 from fusion.job.resolvers import CHECKPOINTS, run_folder
 from fusion.version import __version__
@@ -99,7 +101,7 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("fusion", {})
     except Exception as error:
         raise WeightsError(f"{checkpoint}: not a readable checkpoint ({type(error).__name__})") from error
-    before = saved.get("fingerprint")
+    before = with_present_names(saved.get("fingerprint"))
     if not before or force:
         return
     differing = sorted(key for key in before.keys() | current.keys() if before.get(key) != current.get(key))
@@ -138,7 +140,7 @@ class RunFolder:
         parts = before.get("parts", [])
         if (path / CONFIG).is_file():
             os.replace(path / CONFIG, path / f"config.{len(parts)}.yaml")  # of the part before
-        _write(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
+        write_text(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
         part = {"started": _now(), "command": [sys.executable, *sys.argv], "status": "running"} | environment()
         self.manifest = {
             "name": config.get("name"),
@@ -162,10 +164,10 @@ class RunFolder:
     def write_results(self, results: dict[str, Any]) -> None:
         """Write the final numbers."""
         if self.writes:
-            _write(self.path / RESULTS, json.dumps(results, indent=2) + "\n")
+            write_text(self.path / RESULTS, json.dumps(results, indent=2) + "\n")
 
     def _save(self) -> None:
-        _write(self.path / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+        write_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -212,9 +214,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path}: not readable as JSON ({error})") from error
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

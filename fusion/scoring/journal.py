@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from fusion.files import write_text
 
 
 def stamp(paths: Sequence[Path]) -> str:
@@ -29,12 +30,9 @@ class Journal:
         self._done: dict[tuple[str, str], tuple[str, dict[str, float]]] = {}
         if resume and path.is_file():
             self._load(settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         lines = [json.dumps({"settings": settings})]
         lines += [self._line(*key, mark, values) for key, (mark, values) in self._done.items()]
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "\n".join(lines) + "\n")
         self._file = path.open("a", encoding="utf-8")
 
     def _load(self, settings: dict[str, Any]) -> None:

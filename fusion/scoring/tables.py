@@ -1,10 +1,8 @@
 """A leaderboard as CSV, Markdown and LaTeX."""
 
-import csv
-import io
 import math
-from typing import Any
 
+from fusion.files import csv_text
 from fusion.metrics.suites import Suite
 from fusion.scoring.leaderboard import Leaderboard, Values
 
@@ -23,7 +21,7 @@ def image_csv(suite: Suite, values: Values, made_by: str) -> str:
         for method, images in values.items()
         for image, row in images.items()
     ]
-    return _csv([[*header, "made by"], *rows])
+    return csv_text([[*header, "made by"], *rows])
 
 
 def summary_csv(board: Leaderboard, made_by: str) -> str:
@@ -42,19 +40,13 @@ def summary_csv(board: Leaderboard, made_by: str) -> str:
         + [board.mean_rank[m], made_by]
         for m in board.methods
     ]
-    return _csv([header, *rows])
+    return csv_text([header, *rows])
 
 
 def tests_csv(board: Leaderboard) -> str:
     """One row per method and column that is compared with the column's best method."""
     rows = [[t.column, t.best, t.method, len(board.images), t.p, t.p_holm] for t in board.tests]
-    return _csv([["metric", "best", "method", "images", "p", "p Holm"], *rows])
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text([["metric", "best", "method", "images", "p", "p Holm"], *rows])
 
 
 def markdown(board: Leaderboard, notes: list[str]) -> str:

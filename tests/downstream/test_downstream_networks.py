@@ -11,13 +11,13 @@ from fusion.downstream.evaluation import DownstreamEvaluation
 from fusion.downstream.saliency import CTDNet, SaliencyEvaluation, SaliencyTraining
 from fusion.downstream.saliency.losses import edge_of, region_loss, saliency_losses
 from fusion.downstream.saliency.network import SaliencyLogits
-from fusion.downstream.schedules import poly, triangular
 from fusion.downstream.segmentation import PyramidSegmenter, SegmentationEvaluation, SegmentationTraining
 from fusion.downstream.training import load_trained
 from fusion.errors import ConfigError, DataError
 from fusion.job.config import check, instantiate
 from fusion.models.baselines import Average, Maximum
 from fusion.models.output import FusionOutput
+from fusion.training.schedules import poly, triangular
 
 SEGMENTER = {
     "_target_": "fusion.downstream.segmentation.SegmentationTraining",

@@ -16,9 +16,9 @@ from fusion.models.toar import (
     TextConcat,
     TextSum,
     color,
-    ramp_cosine,
 )
 from fusion.models.toar.dynamic_conv import dynamic_conv2d
+from fusion.training.schedules import ramp_cosine
 
 
 def count(module: torch.nn.Module) -> int:

@@ -1,9 +1,6 @@
 """Decoded samples on disk: read by memory mapping, so that a small crop touches only the pages it needs."""
 
-import contextlib
 import hashlib
-import os
-import threading
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,6 +10,7 @@ from torch import Tensor
 from fusion.data.files.pairs import Pair
 from fusion.data.sample import Sample
 from fusion.errors import DataError
+from fusion.files import atomic
 
 _PICTURES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
 _TENSORS = (*_PICTURES, "mask", "boxes", "labels")
@@ -51,18 +49,13 @@ class DiskCache:
         """
         path = self._path(pair)
         kept = {key: _stored(sample, key) for key in _TENSORS if key in sample}
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(kept, partial)
-            os.replace(partial, path)
+            with atomic(path) as temporary:
+                save_file(kept, temporary)
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"{path.parent}: the cache cannot be written ({error}); free space, set cache_dir, or cache=none."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def _path(self, pair: Pair) -> Path:
         parts = [VERSION, self.options]

@@ -3,9 +3,6 @@
 Decoders differ by a grey level or two on JPEG, so every part of the platform reads through `read_image`.
 """
 
-import contextlib
-import os
-import threading
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from fusion.errors import ConfigError, DataError
+from fusion.files import atomic
 
 try:
     from torchvision.io import ImageReadMode, decode_image
@@ -145,16 +143,11 @@ def write_image(path: str | Path, image: Tensor, quality: int = 95) -> Path:
         options["quality"] = quality
     if file_format == "JPEG":
         options["subsampling"] = 0
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(partial, format=file_format, **options)
-        os.replace(partial, path)
+        with atomic(path) as temporary:
+            picture.save(temporary, format=file_format, **options)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
 
 

@@ -1,11 +1,11 @@
 """Which pairs a run drew at random, kept beside its results."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fusion.data.dataset import PairDataset
 from fusion.errors import DataError
+from fusion.files import write_text
 
 
 def write_selections(datasets: Mapping[str, PairDataset], folder: Path, part: str) -> list[Path]:
@@ -30,11 +30,8 @@ def write_selections(datasets: Mapping[str, PairDataset], folder: Path, part: st
         draw = f"skip={dataset.skip} limit={dataset.limit} shuffle_seed={dataset.shuffle_seed}"
         lines = [f"# {dataset.name} {dataset.split}: {len(dataset)} pairs drawn with {draw}"]
         lines += [pair.name for pair in dataset.pairs]
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_text(path, "\n".join(lines) + "\n")
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
         written.append(path)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fusion.data import synthesis
 from fusion.data.files.pairs import fold, list_images, natural_key
+from fusion.data.synthesis import scenes
 from fusion.errors import ConfigError, DataError
 
 _ARRAY = ".npy"
@@ -66,7 +66,7 @@ class ImaginedDepth:
     def __call__(self, path: Path, image: Tensor, generator: torch.Generator) -> Tensor:
         height, width = image.shape[-2:]
         shrink = min(1.0, self.resolution / max(height, width))
-        small = synthesis.procedural_depth(max(2, round(height * shrink)), max(2, round(width * shrink)), generator)
+        small = scenes.procedural_depth(max(2, round(height * shrink)), max(2, round(width * shrink)), generator)
         return _stretch(_enlarge(small, height, width))
 
 

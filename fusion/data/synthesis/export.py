@@ -1,7 +1,5 @@
 """Synthetic pairs written to disk, in layouts that data sets here and the official code read."""
 
-import csv
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ from fusion.data.seeds import derive_seed
 from fusion.data.synthesis.depth import DepthSource
 from fusion.data.synthesis.sets import SyntheticPairs
 from fusion.errors import ConfigError, DataError
+from fusion.files import atomic, csv_text, write_text
 
 LAYOUTS = {
     "mff": {"b": "source_1", "a": "source_2", "reference": "full_clear"},  # as MFI-WHU, near and far
@@ -116,11 +115,9 @@ class DepthMaps:
             generator = torch.Generator().manual_seed(derive_seed("depth", pair.name))
             nearness = self.depth(pair.a, self.images.load(index)["a"], generator)
             values = (nearness.clamp(0, 1) * 65535).round().numpy().astype(np.uint16)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(values).save(partial, format="PNG")
-                os.replace(partial, path)
+                with atomic(path) as temporary:
+                    Image.fromarray(values).save(temporary, format="PNG")
             except OSError as error:
                 raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
         return folder
@@ -149,11 +146,7 @@ def _jobs(dataset: SyntheticPairs, count: int | None) -> Iterator[tuple[str, int
 
 
 def _write_record(path: Path, rows: list[list[object]]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["name", "image", "seed"], *rows])
-        os.replace(partial, path)
+        write_text(path, csv_text([["name", "image", "seed"], *rows]))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.data import synthesis
 from fusion.data.files.image import read_image, write_image
 from fusion.data.seeds import derive_seed
+from fusion.data.synthesis import scenes
 from fusion.errors import DataError
 
 VERSION = 1
@@ -130,12 +130,12 @@ class SampleData:
         generator = self._generator("vif", split, i)
         image, _ = self._scene(split, i, generator)
         name = f"{(1 if split == 'train' else 19) * 10000 + i + 1:06d}.jpg"
-        write_image(root / "LLVIP/visible" / split / name, synthesis.night(image, generator))
-        write_image(root / "LLVIP/infrared" / split / name, synthesis.thermal(image, generator).expand(3, -1, -1))
+        write_image(root / "LLVIP/visible" / split / name, scenes.night(image, generator))
+        write_image(root / "LLVIP/infrared" / split / name, scenes.thermal(image, generator).expand(3, -1, -1))
 
     def _write_mef(self, root: Path, split: str, i: int) -> None:
         generator = self._generator("mef", split, i)
-        over, under = synthesis.expose(self._scene(split, i, generator)[0], generator)
+        over, under = scenes.expose(self._scene(split, i, generator)[0], generator)
         if split == "train":
             paths = root / f"SCIE/oe/p1_{i + 1:03d}.jpg", root / f"SCIE/ue/p1_{i + 1:03d}.jpg"
         else:
@@ -148,8 +148,8 @@ class SampleData:
         generator = self._generator("mff", split, i)
         image, nearness = self._scene(split, i, generator)
         if nearness is None:
-            nearness = synthesis.procedural_depth(*self.size, generator)
-        far, near = synthesis.defocus(image, nearness)
+            nearness = scenes.procedural_depth(*self.size, generator)
+        far, near = scenes.defocus(image, nearness)
         if split == "train":
             write_image(root / f"RealMFF/imageA/{i + 1}_A.png", near)
             write_image(root / f"RealMFF/imageB/{i + 1}_B.png", far)
@@ -176,7 +176,7 @@ class SampleData:
         fit = min(scene.shape[1] / self.size[0], scene.shape[2] / self.size[1]) * (0.72 + 0.28 * zoom)
         height, width = int(self.size[0] * fit), int(self.size[1] * fit)
         box = (int(y * (scene.shape[1] - height)), int(x * (scene.shape[2] - width)), height, width)
-        cut = synthesis.crop_and_resize(scene, box, self.size)
+        cut = scenes.crop_and_resize(scene, box, self.size)
         if flip > 0.5:
             cut = cut.flip(-1)
         return cut[:3], (_spread(cut[3]) if len(cut) == 4 else None)

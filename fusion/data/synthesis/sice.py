@@ -1,6 +1,5 @@
 """SICE sequences, as published, to the pairs that SCIE trains on."""
 
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from PIL import Image
 
 from fusion.data.files.pairs import list_images, natural_key
 from fusion.errors import ConfigError, DataError
+from fusion.files import atomic
 
 _PARTS = {"p1": "Dataset_Part1", "p2": "Dataset_Part2"}
 _LAYOUT = """\
@@ -98,10 +98,8 @@ def _brightness(path: Path) -> float:
 
 
 def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror or error}).") from error

@@ -5,7 +5,6 @@ from fusion.models.toar.losses import BrightnessGradientLoss
 from fusion.models.toar.module import TOAR
 from fusion.models.toar.network import BaseFusionNetwork
 from fusion.models.toar.regulation import DynamicPrompt, Regulation, StaticPrompt, TextConcat, TextSum
-from fusion.models.toar.schedule import ramp_cosine
 
 __all__ = [
     "TOAR",
@@ -17,5 +16,4 @@ __all__ = [
     "StaticPrompt",
     "TextConcat",
     "TextSum",
-    "ramp_cosine",
 ]

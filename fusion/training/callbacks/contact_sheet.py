@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from fusion.files import atomic
 from fusion.models.output import FusionOutput
 from fusion.training.callbacks.images import ImageLogger
 
@@ -90,10 +91,8 @@ class ContactSheet(ImageLogger):
         rows = [row for task in sorted(self._sheet) for row in self._sheet[task]]
         self._sheet = {}
         if rows:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{self.path.name}")
-            draw(rows, self.size).save(temporary, format="PNG")
-            temporary.replace(self.path)
+            with atomic(self.path) as temporary:
+                draw(rows, self.size).save(temporary, format="PNG")
 
 
 class _Frame:

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
+from fusion.files import atomic
 from fusion.models.output import FusionOutput
 
 
@@ -55,11 +56,9 @@ class ImageLogger(Callback):
         columns = max(len(row) for row in rows)
         blank = torch.ones(3, self.size, self.size)
         grid = make_grid([p for row in rows for p in row + [blank] * (columns - len(row))], nrow=columns, padding=4)
-        self.dirpath.mkdir(parents=True, exist_ok=True)
         path = self.dirpath / f"epoch_{trainer.current_epoch:04d}.png"
-        temporary = path.with_name(f".{path.name}")
-        save_image(grid, temporary, format="png")
-        temporary.replace(path)
+        with atomic(path) as temporary:
+            save_image(grid, temporary, format="png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/panel", [str(path)], step=trainer.global_step)

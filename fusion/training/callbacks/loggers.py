@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fusion.errors import ConfigError
+from fusion.files import atomic
 
 os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is imported: no banners between our lines
 
@@ -90,12 +91,10 @@ class MetricsCSV(Logger):
             return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with atomic(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(temporary, self.path)
 
     def _flush(self) -> None:
         if not self._row:

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 
-def progress(interval: float = 10.0, bar: bool | None = None) -> ProgressBar:
+def progress_bar(interval: float = 10.0, bar: bool | None = None) -> ProgressBar:
     """A `RichProgressBar` on a terminal, else `LineProgress`.
 
     Args:
