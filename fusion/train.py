@@ -18,7 +18,8 @@ from fusion.errors import ConfigError, FusionError
 from fusion.job.cli import door
 from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
-from fusion.job.resolvers import CHECKPOINTS
+from fusion.job.records import checkpoint_to_continue
+from fusion.job.resolvers import job_label
 from fusion.job.runs import (
     RunFolder,
     check_resumable,
@@ -28,6 +29,7 @@ from fusion.job.runs import (
     resume_overrides,
 )
 from fusion.models.base import FusionModel
+from fusion.training.callbacks.best_epoch import best_epoch
 from fusion.training.dry_run import dry_run_data
 
 KNOWN_NOISE = (
@@ -59,7 +61,7 @@ def train(cfg: DictConfig) -> float | None:
     if checkpoint is not None:
         check_resumable(checkpoint, fingerprint(config), force=config.get("force_resume", False))
     if processes > 1 and not launched():
-        launch("fusion.train", processes, config["trainer"], folder)
+        launch("fusion.train", processes, config["trainer"], folder, config.get("resume"))
         return read_results(folder).get("value")
     check_shared_folder()
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -71,7 +73,7 @@ def train(cfg: DictConfig) -> float | None:
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
-        if run.writes and (kept := _to_continue(folder)):
+        if run.writes and not job_label() and (kept := checkpoint_to_continue(folder)):
             print(f"interrupted; continue with: python -m fusion.train resume={kept}")
         raise
     except MisconfigurationException as error:
@@ -86,14 +88,6 @@ def train(cfg: DictConfig) -> float | None:
     if run.writes:
         print(f"run folder: {folder}")
     return value
-
-
-def _to_continue(folder: Path) -> Path | None:
-    """What `resume=` goes on from after an interruption: its very step where that was kept, else the run's last checkpoint."""
-    last, interrupted = (folder / CHECKPOINTS / name for name in ("last.ckpt", "exception.ckpt"))
-    if interrupted.is_file() and not (last.is_file() and last.stat().st_mtime > interrupted.stat().st_mtime):
-        return interrupted
-    return folder if last.is_file() else None
 
 
 def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
@@ -128,7 +122,8 @@ def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, logger
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "best_checkpoint": best.best_model_path if best is not None else None,
-            "metrics": metrics,
+            "metrics": metrics,  # of the last epoch, and of the test
+            "best": best_epoch(trainer),  # epoch (from 0), step and metrics of the best one
         }
     )
     return value

@@ -67,7 +67,7 @@ def check_shared_folder() -> None:
         raise ConfigError("under torchrun all processes need one folder: add run_dir=PATH")
 
 
-def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -> None:
+def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, resume: str | None = None) -> None:
     """Run this very job in `processes` processes and wait for them.
 
     Args:
@@ -75,6 +75,7 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -
         processes: how many.
         trainer: trainer configuration, for the choice of GPUs.
         folder: run folder that all of them use.
+        resume: what they continue from, where it was found for an interrupted job of a sweep.
 
     Raises:
         ProcessesFailed: they ended with an error.
@@ -84,6 +85,8 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -
     settings = HydraConfig.get()
     environment = dict(os.environ)
     overrides = list(settings.overrides.task)
+    if resume and not any(line.lstrip("+").startswith("resume=") for line in overrides):
+        overrides.append(f"++resume={_quoted(Path(resume))}")
     devices = trainer.get("devices")
     if isinstance(devices, list) and torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in devices)

@@ -150,8 +150,7 @@ class Sweep:
 
     def again(self) -> str:
         """The command that goes on with this sweep."""
-        given = [argument for argument in self.arguments if not argument.startswith("hydra.sweep.dir=")]
-        return f"python -m {self.command} -m {shlex.join([*given, f'hydra.sweep.dir={self.folder}'])}"
+        return f"python -m {self.command} resume={shlex.quote(str(self.folder))}"
 
 
 def read_jobs(folder: Path) -> list[Job]:

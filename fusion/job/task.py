@@ -14,7 +14,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fusion.job.config import causes, first_line
-from fusion.job.records import FAILED, FINISHED, JobRecord, checkpoint_to_continue, job_state, job_value, set_aside
+from fusion.job.records import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    JobRecord,
+    checkpoint_to_continue,
+    job_state,
+    job_value,
+    set_aside,
+)
 
 if TYPE_CHECKING:
     from fusion.job.sweep import Job, Sweep
@@ -96,6 +105,9 @@ class Task:
                 self.error = error
             print(f"error: job {folder.name} ({label}): {line or first_line(error)}", file=sys.stderr, flush=True)
             raise  # the sweeper must know; the other jobs still run
+        except BaseException:
+            record.end(INTERRUPTED)
+            raise
         record.end(FINISHED, value=value if isinstance(value, int | float) else None)
         return value
 

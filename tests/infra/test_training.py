@@ -182,24 +182,6 @@ def test_two_processes_equal_one_with_the_double_batch(
     assert len(list((two / "wandb").glob("offline-run-*"))) == 1  # only rank 0 logs
 
 
-def test_a_sweep_makes_one_finished_run_per_job_and_names_the_refused(
-    door: Door, tiny_overrides: list[str], tmp_path: Path
-) -> None:
-    done = door(
-        "train", "-m", *tiny_overrides, "logger=csv_wandb", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
-        "model.limit=4", "model.width=2,8,4", f"hydra.sweep.dir={tmp_path}",
-    )  # fmt: skip
-    assert done.status == 2
-    assert "model.width=8" in done.err and "width=8 is above limit=4" in done.err
-    for job, width in ((0, 2), (2, 4)):
-        assert OmegaConf.load(tmp_path / str(job) / "config.yaml").model.width == width
-        assert json.loads((tmp_path / str(job) / "results.json").read_text())["global_step"] == 2
-        (run,) = (tmp_path / str(job) / "wandb").glob("offline-run-*")
-        log = (run / "logs" / "debug.log").read_text()
-        assert "finishing run" in log and "got exitcode: 0" in log
-    assert not (tmp_path / "1" / "config.yaml").exists()
-
-
 def test_a_failed_run_says_so_everywhere(door: Door, tiny_overrides: list[str], tmp_path: Path) -> None:
     done = door("train", *tiny_overrides, "logger=wandb", "callbacks.best.monitor=val/nothing", f"run_dir={tmp_path}")
     assert done.status == 2 and "val/nothing" in done.err

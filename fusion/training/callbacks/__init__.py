@@ -1,5 +1,6 @@
 """What happens beside the training: checkpoints, logs, pictures, averages, guards."""
 
+from fusion.training.callbacks.best_epoch import BestEpoch
 from fusion.training.callbacks.checkpoints import LastCheckpoint
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.ema import EMA
@@ -13,6 +14,7 @@ from fusion.training.callbacks.step_seed import StepSeed
 
 __all__ = [
     "EMA",
+    "BestEpoch",
     "ContactSheet",
     "FiniteGuard",
     "ImageLogger",
