@@ -132,6 +132,12 @@ def sweep(folder: Path, out: Path, options: Mapping[str, Any]) -> list[Path]:
     return [*paths, draw_sweep(table.jobs, table.keys, drawn, table.averaged, out / "sweep.png")]
 
 
+def show_sweep(folder: Path) -> None:
+    """Print a sweep's table, write it and the plot into the sweep's folder, and say where they are."""
+    for path in sweep(folder, folder, {}):
+        print(path)
+
+
 def as_markdown(table: Table, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """The tables, what is best, and the jobs without numbers, as Markdown."""
     parts = []
