@@ -54,6 +54,26 @@ def sweep_name() -> str | None:
     return "/".join(Path(folder).parts[-2:]) if folder else None
 
 
+def run_title(name: str) -> str:
+    """Name of a run towards loggers: what differs in its sweep, else its own name."""
+    return job_label() or name
+
+
+def job_type() -> str:
+    """The command that runs: train, evaluate."""
+    return str(HydraConfig.get().job.config_name or "train") if HydraConfig.initialized() else "train"
+
+
+def run_tags() -> ListConfig:
+    """Model, data and experiment of a run, and "sweep" for a job of one."""
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    chosen = [str(choices[key]) for key in ("experiment", "model", "data") if choices.get(key)]
+    return ListConfig([*dict.fromkeys(chosen), *(["sweep"] if job_label() else [])])
+
+
+OmegaConf.register_new_resolver("run_title", run_title, replace=True)
+OmegaConf.register_new_resolver("job_type", job_type, replace=True)
+OmegaConf.register_new_resolver("run_tags", run_tags, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)
 OmegaConf.register_new_resolver("tasks_per_node", tasks_per_node, replace=True)
 OmegaConf.register_new_resolver("job_label", job_label, replace=True)

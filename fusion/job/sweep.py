@@ -236,7 +236,7 @@ def label(overrides: Iterable[str], keys: Sequence[str]) -> str:
     values = identity(overrides)
     parts = []
     for key in sorted(keys, key=lambda key: key == "seed"):
-        value = values.get(key.lstrip("+~"), "")
+        value = _shorten(values.get(key.lstrip("+~"), ""))
         name = SHORT.get(key.lstrip("+~"))
         parts.append(f"{name}{value}" if name else f"{key.rsplit('/', 1)[-1].rsplit('.', 1)[-1]}={value}")
     return " ".join(parts) or "all"
@@ -256,6 +256,13 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise ConfigError(f"{folder}: another process is running this sweep; wait for it, or stop it") from None
         yield
+
+
+def _shorten(value: str) -> str:
+    try:
+        return f"{float(value):.3g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 def _now(new: Mapping[str, str], key: str, keys: Sequence[str]) -> Any:

@@ -25,6 +25,7 @@ from fusion.training.callbacks.loggers import MetricsCSV, wandb_logger
 from fusion.training.callbacks.prediction_writer import PredictionWriter
 from fusion.training.callbacks.progress import LineProgress
 from fusion.training.callbacks.routing_monitor import RoutingMonitor
+from fusion.training.callbacks.sheet import MARGIN
 from fusion.training.callbacks.step_seed import StepSeed, step_seed
 
 
@@ -219,19 +220,25 @@ def test_routing_monitor_measures_balance() -> None:
     assert logged == {f"routing/mef/{key}": pytest.approx(value, abs=1e-6) for key, value in expected.items()}
 
 
-def test_image_panel_has_a_row_per_pair(tmp_path: Path) -> None:
+def test_image_panel_has_a_row_per_pair_at_its_own_scale(tmp_path: Path) -> None:
     log = ImageLogger(str(tmp_path), pairs_per_task=2, size=32, prompt_sites=2)
     state: Any = SimpleNamespace(is_global_zero=True, sanity_checking=False, current_epoch=3, loggers=[], global_step=0)
+    model: Any = SimpleNamespace(size_multiple=16, size_policy="pad")
     for task in ("vif", "mef"):
-        batch = {"task": task, "a": torch.zeros(3, 3, 20, 40), "b": torch.ones(3, 3, 20, 40)}
-        output = FusionOutput(torch.full((3, 3, 20, 40), 0.5), prompts=[torch.full((3, 2, 5, 10), 0.25)] * 3)
-        log.on_validation_batch_end(state, None, output, batch)
-    log.on_validation_epoch_end(state, None)
+        batch = {"task": task, "a": torch.zeros(3, 3, 20, 40), "b": torch.ones(3, 3, 20, 40), "name": ["x", "y", "z"]}
+        prompt = torch.full((3, 2, 2, 3), 0.25)  # of 32 x 48 pixels: the image ends inside of the last tokens
+        prompt[..., 1, :] = 0.75
+        output = FusionOutput(torch.full((3, 3, 20, 40), 0.5), prompts=[prompt, prompt.clone(), prompt.clone()])
+        output.sites = ["one", "two", "three"]
+        log.on_validation_batch_end(state, model, output, batch)
+    log.on_validation_epoch_end(state, model)
     panel = Image.open(tmp_path / "epoch_0003.png")
-    cell = 32 + 4
-    assert panel.size == (5 * cell + 4, 4 * cell + 4)
-    colours = [panel.getpixel((4 + column * cell + 10, 4 + 8))[0] for column in range(5)]
-    assert colours == pytest.approx([0, 255, 127, 64, 64], abs=1)
+    assert panel.width == 5 * (32 + MARGIN) + MARGIN
+    assert [row.heading for row in log.latest] == ["mef   x", "mef   y", "vif   x", "vif   y"]
+    assert log.latest[2].captions == ["a: visible", "b: infrared", "fused", "prompt of a, one", "prompt of a, three"]
+    assert {tuple(picture.shape) for row in log.latest for picture in row.pictures} == {(3, 16, 32)}
+    shown = log.latest[0].pictures[3][0]
+    assert shown[:12].max() < 0.4 and shown[14:].min() > 0.6  # the border lies at 16 of 20 pixels, not at half the map
 
 
 def test_predictions_keep_name_size_and_grey(tmp_path: Path) -> None:
