@@ -37,18 +37,22 @@ def sweep_figure(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str
             name = ", ".join(f"{short(other)}={_x(job, other)}" for other in others)
             groups.setdefault(name, []).append(job)
         named = len(groups) <= MAX_LINES
+        scattered = _scattered([json.loads(text) for text in values])
         for r, metric in enumerate(metrics):
             ax = axes[r, c]
-            for index, (label, members) in enumerate(groups.items()):
+            for index, (label, members) in enumerate(groups.items() if not scattered else ()):
                 _curve(ax, members, key, values, metric, label if named else None, index / max(1, len(groups) - 1))
-            ax.set_xticks(range(len(values)), [str(json.loads(text)) for text in values], fontsize=8)
-            ax.set_xlim(-0.4, len(values) - 0.6)
+            if scattered:
+                _points(ax, jobs, key, metric)
+            else:
+                ax.set_xticks(range(len(values)), [str(json.loads(text)) for text in values], fontsize=8)
+                ax.set_xlim(-0.4, len(values) - 0.6)
             ax.set_xlabel(key, fontsize=8)
             ax.set_title(metric, fontsize=9)
             ax.tick_params(axis="y", labelsize=8)
             ax.ticklabel_format(axis="y", useOffset=False)
             ax.grid(alpha=0.3)
-            if r == len(metrics) - 1 and others and named:
+            if r == len(metrics) - 1 and others and named and not scattered:
                 ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     if averaged and any(_repeated(jobs, keys, averaged)):
         names = ", ".join(short(key) for key in averaged)
@@ -90,6 +94,20 @@ def _curve(
         elinewidth=0.9,
         **style,
     )
+
+
+def _scattered(values: Sequence[Any]) -> bool:
+    """Whether a key's values are numbers off a search rather than a few settings."""
+    return len(values) > MAX_LINES and all(isinstance(value, int | float) for value in values)
+
+
+def _points(ax: Any, jobs: Sequence[Job], key: str, metric: str) -> None:
+    found = [(float(_x(job, key)), job.metrics[metric]) for job in jobs if metric in job.metrics]
+    ax.plot([x for x, _ in found], [y for _, y in found], "o", markersize=4)
+    low, high = min(x for x, _ in found), max(x for x, _ in found)
+    if low > 0 and high / low > 30:
+        ax.set_xscale("log")
+    ax.tick_params(axis="x", labelsize=8)
 
 
 def _repeated(jobs: Sequence[Job], keys: Sequence[str], averaged: Sequence[str]) -> list[bool]:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def _run(
 ) -> int:
     full_error = task.full_error == "1"
     original = sys.argv
+    # Launchers register what they take under the names of our files, and Hydra has not dropped that yet.
+    warnings.filterwarnings("ignore", "(?s).*validated against ConfigStore schema.*")
     error: BaseException | None = None
     try:
         if prepare is not None:

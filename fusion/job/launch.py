@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from fusion.errors import ConfigError, FusionError
 
@@ -61,6 +62,8 @@ def check_shared_folder() -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not HydraConfig.initialized():
         return
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return  # the sweep's folder is given to all of them
     overrides = HydraConfig.get().overrides
     given = [line.split("=", 1)[0].lstrip("+") for line in [*overrides.task, *overrides.hydra]]
     if not {"run_dir", "resume", "hydra.run.dir"} & set(given):

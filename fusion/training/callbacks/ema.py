@@ -9,6 +9,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from fusion.errors import ConfigError
+from fusion.training.fsdp import sharded
+
 
 class EMA(Callback):
     """Follows trainable parameters by `shadow = decay * shadow + (1 - decay) * parameter`, once per optimiser step.
@@ -45,6 +48,8 @@ class EMA(Callback):
         }
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if sharded(trainer):
+            raise ConfigError("callbacks.ema averages whole weights, which FSDP shards: add callbacks.ema=null")
         followed = self._followed(pl_module)
         if self._raw and not self._swapped:
             for name, value in self._raw.items():

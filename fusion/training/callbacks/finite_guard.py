@@ -3,11 +3,11 @@
 import logging
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from fusion.errors import FusionError
+from fusion.training.fsdp import sharded, total_norm
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,9 @@ class FiniteGuard(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters:
+        if not parameters and not sharded(trainer):
             return
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        if torch.stack([norm.float() for norm in norms]).sum().isfinite().item():
+        if total_norm([p.grad for p in parameters], trainer).isfinite().item():
             self.skipped = 0
             return
         for parameter in parameters:

@@ -141,7 +141,10 @@ def wandb_logger(
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     chosen = os.environ.get("WANDB_MODE") if mode == "auto" else mode
     if not chosen:
-        chosen = "online" if _has_account() else "offline"
+        chosen = "online" if has_account() else "offline"
+    if os.environ.get("WANDB_SWEEP_ID"):  # an agent of W&B has chosen which run this is
+        id = group = None
+        name = None
     logger = WandbLogger(
         name=name,
         save_dir=save_dir,
@@ -157,7 +160,7 @@ def wandb_logger(
     return logger
 
 
-def _has_account() -> bool:
+def has_account() -> bool:
     """Whether W&B would find an account by itself; asked here because W&B would otherwise ask the user."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from fusion.training.callbacks.ema import EMA
+from fusion.training.fsdp import total_norm
 
 
 class NormMonitor(Callback):
@@ -23,17 +23,17 @@ class NormMonitor(Callback):
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
-            pl_module.log("norm/gradient", get_total_norm(gradients), batch_size=1, rank_zero_only=False)
+            pl_module.log("norm/gradient", total_norm(gradients, trainer), batch_size=1)
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.optimizers:
             return
         weights = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-        values: dict[str, Any] = {"norm/weights": get_total_norm(list(weights.values()))}
+        values: dict[str, Any] = {"norm/weights": total_norm(list(weights.values()), trainer)}
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
         if ema is not None and ema.shadow:
             apart = [ema.shadow[name] - weights[name] for name in ema.shadow if name in weights]
             followed = [weights[name] for name in ema.shadow if name in weights]
-            values["norm/ema_distance"] = get_total_norm(apart) / get_total_norm(followed).clamp_min(1e-12)
+            values["norm/ema_distance"] = total_norm(apart, trainer) / total_norm(followed, trainer).clamp_min(1e-12)
         pl_module.log_dict(values, batch_size=1)

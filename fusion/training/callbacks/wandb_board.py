@@ -13,7 +13,7 @@ from fusion.job.records import read_json
 from fusion.training.callbacks.best_epoch import BestEpoch, best_epoch
 from fusion.training.callbacks.images import ImageLogger
 from fusion.training.callbacks.routing_monitor import RoutingMonitor
-from fusion.training.callbacks.sheet import Row
+from fusion.training.callbacks.sheet import Row, draw
 
 STEP = "trainer/global_step"
 
@@ -53,7 +53,10 @@ class WandbBoard(Callback):
                 if rows:
                     logged["val/scores"] = score_table(rows, trainer.current_epoch)
                 if (panel := _callback(trainer, ImageLogger)) is not None and panel.latest:
+                    import wandb
+
                     logged["val/pictures"] = picture_table(panel.latest, rows, trainer.current_epoch)
+                    logged["val/panel"] = wandb.Image(draw(panel.latest, panel.size))
             if logged:
                 run.log(logged | {STEP: trainer.global_step})
 
