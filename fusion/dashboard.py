@@ -3,10 +3,11 @@
 from omegaconf import DictConfig
 
 from fusion.job.cli import door
+from fusion.reporting.build import sweep_argument
 from fusion.reporting.dashboard import dashboard
 
 
-@door("dashboard")
+@door("dashboard", prepare=sweep_argument)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.dashboard`."""
     dashboard(cfg)

@@ -3,10 +3,10 @@
 from omegaconf import DictConfig
 
 from fusion.job.cli import door
-from fusion.reporting.build import report
+from fusion.reporting.build import report, sweep_argument
 
 
-@door("report")
+@door("report", prepare=sweep_argument)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.report`."""
     report(cfg)

@@ -27,24 +27,39 @@ def report(cfg: DictConfig) -> Path:
         FusionError: none or several of them, folders that hold no runs, or an unknown part.
     """
     config = plain(cfg)
-    given = [key for key in ("run", "sweep", "runs") if config.get(key)]
-    if len(given) != 1:
-        found = f"not {' and '.join(given)} together" if given else "none is given"
-        raise ConfigError(f"give one of run=DIR, sweep=DIR, or +runs.A=DIR +runs.B=DIR; {found}")
+    kind = chosen(config)
     unknown = [kind for kind in config["analyses"] if kind not in KINDS]
     if unknown:
         raise ConfigError(f"analyses={config['analyses']}: expected some of {', '.join(KINDS)}")
     path = Path(config["out"]).expanduser() if config.get("out") else None
     if path is not None and path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"out={path}: expected a file that ends in .html")
-    if given == ["sweep"]:
-        written = sweep_report(Path(config["sweep"]).expanduser(), path, config)
-    elif given == ["run"]:
+    if kind == "sweep_dir":
+        written = sweep_report(Path(config["sweep_dir"]).expanduser(), path, config)
+    elif kind == "run":
         written = run_report(Path(config["run"]), path, config)
     else:
         written = comparison({name: Path(place) for name, place in config["runs"].items()}, path or Path("report.html"))
     print(f"report: {written}")
     return written
+
+
+def chosen(config: Mapping[str, Any]) -> str:
+    """Which of `run`, `sweep_dir` and `runs` is given.
+
+    Raises:
+        ConfigError: none or several.
+    """
+    given = [key for key in ("run", "sweep_dir", "runs") if config.get(key)]
+    if len(given) != 1:
+        found = f"not {' and '.join(given)} together" if given else "none is given"
+        raise ConfigError(f"give one of run=DIR, sweep=DIR, or +runs.A=DIR +runs.B=DIR; {found}")
+    return given[0]
+
+
+def sweep_argument(arguments: list[str]) -> list[str]:
+    """Let `sweep=DIR` name a sweep's folder, although `sweep` is a group of configurations of training."""
+    return [f"sweep_dir={line.split('=', 1)[1]}" if line.startswith("sweep=") else line for line in arguments]
 
 
 def run_report(folder: Path, path: Path | None, options: Mapping[str, Any]) -> Path:

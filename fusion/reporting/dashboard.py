@@ -13,7 +13,7 @@ from fusion.analysis.sweep_jobs import read_jobs, swept_keys
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import plain
 from fusion.job.records import read_json
-from fusion.reporting.build import comparison, run_report, sweep_report
+from fusion.reporting.build import chosen, comparison, run_report, sweep_report
 from fusion.reporting.runs import Run, read_run
 from fusion.training.callbacks.loggers import has_account
 
@@ -33,10 +33,7 @@ def dashboard(cfg: DictConfig) -> str:
         FusionError: folders that hold no runs, or a package that is missing.
     """
     config = plain(cfg)
-    given = [key for key in ("run", "sweep", "runs") if config.get(key)]
-    if len(given) != 1:
-        raise ConfigError("give one of run=DIR, sweep=DIR, or +runs.A=DIR +runs.B=DIR")
-    (kind,) = given
+    kind = chosen(config)
     places = {name: Path(place) for name, place in config["runs"].items()} if kind == "runs" else {}
     folder = Path(config[kind]).expanduser() if kind != "runs" else Path()
     if config["local"] or not has_account():
@@ -44,7 +41,7 @@ def dashboard(cfg: DictConfig) -> str:
         if kind == "runs":
             page = comparison(places, out or Path("report.html"))
         else:
-            page = (sweep_report if kind == "sweep" else run_report)(folder, out, NO_REPORT)
+            page = (sweep_report if kind == "sweep_dir" else run_report)(folder, out, NO_REPORT)
         why = "" if config["local"] else " (no W&B account here: wandb login)"
         print(f"report: {page}{why}")
         return str(page)
@@ -65,7 +62,7 @@ class Subject:
     """What a dashboard is about.
 
     Attributes:
-        kind: "run", "sweep" or "runs".
+        kind: "run", "sweep_dir" or "runs".
         title: of the dashboard.
         monitor: name of the monitored metric.
         metrics: names of the validation's metrics.
@@ -94,7 +91,7 @@ def read_subject(kind: str, folder: Path, places: Mapping[str, Path]) -> Subject
     Raises:
         FusionError: no runs there.
     """
-    if kind == "sweep":
+    if kind == "sweep_dir":
         jobs = [job for job in read_jobs(folder) if job.metrics]
         if not jobs:
             raise ConfigError(f"sweep={folder}: no job has results yet")
