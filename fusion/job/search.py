@@ -174,5 +174,3 @@ def _adopt(optuna: Any, study: Any, sweep: Sweep) -> None:
         else:
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
-
-

@@ -106,7 +106,9 @@ class Sweep:
             if old.get(key) != new.get(key) and not (key in old and key in new and (key in swept or key in keys))
         )
         if differing:
-            shown = ", ".join(f"{key} (there {old.get(key, 'not set')}, now {_now(new, key, keys)})" for key in differing)
+            shown = ", ".join(
+                f"{key} (there {old.get(key, 'not set')}, now {_now(new, key, keys)})" for key in differing
+            )
             raise ConfigError(
                 f"{self.folder} holds another sweep: {shown}; give hydra.sweep.dir another folder, or the same keys"
             )

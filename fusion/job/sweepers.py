@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fusion.errors import ConfigError
+from fusion.job.plugins import load_plugins
 from fusion.job.records import FINISHED, INTERRUPTED, NEW
 from fusion.job.sweep import Job, Sweep, drop_impossible, locked, to_run
 
@@ -75,6 +76,7 @@ class Driver:
             with open_dict(config):
                 hydra = config.pop("hydra")
             try:
+                load_plugins(OmegaConf.select(config, "imports"))
                 self.task.check(config)
             finally:
                 with open_dict(config):

@@ -13,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from fusion.errors import FusionError
 from fusion.job.config import causes, first_line
+from fusion.job.plugins import load_plugins
 from fusion.job.records import (
     FAILED,
     FINISHED,
@@ -62,6 +64,11 @@ class Task:
     def __call__(self, cfg: DictConfig) -> Any:
         """Run one job."""
         settings = HydraConfig.get()
+        try:
+            load_plugins(OmegaConf.select(cfg, "imports"))
+        except FusionError as error:
+            self.error = error
+            return None
         if OmegaConf.select(cfg, "paths") is not None:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir

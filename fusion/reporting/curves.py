@@ -24,7 +24,9 @@ def panels(names: Sequence[str]) -> dict[str, list[str]]:
             found.setdefault(f"routing/{parts[-1]}", []).append(name)
         elif parts[0] in ("val", "train", "gate", "norm") or len(parts) == 1:
             found.setdefault(f"{parts[0]}/{parts[-1]}" if len(parts) > 1 else name, []).append(name)
-    return {name: members for name, members in sorted(found.items(), key=lambda item: _rank(item[0])) if name != "epoch"}
+    return {
+        name: members for name, members in sorted(found.items(), key=lambda item: _rank(item[0])) if name != "epoch"
+    }
 
 
 def draw_curves(runs: Mapping[str, Mapping[str, Curve]], most: int = MAX_PANELS) -> Any | None:
@@ -53,7 +55,8 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]], most: int = MAX_PANELS)
                 if not points:
                     continue
                 label = " ".join(part for part in (run if several else "", _line(member, title)) if part)
-                style = {"color": f"C{index % 10}"} if several else {}
+                dashes = ("-", "--", ":", "-.")[members.index(member) % 4]
+                style = {"color": f"C{index % 10}", "linestyle": dashes} if several else {}
                 marker = "o" if len(points) < 12 else None
                 ax.plot(
                     [x for x, _ in points],

@@ -72,7 +72,9 @@ class Subject:
         text: what it is, in a sentence.
     """
 
-    def __init__(self, kind: str, title: str, runs: Sequence[Run], keys: Sequence[str], filters: str, text: str) -> None:
+    def __init__(
+        self, kind: str, title: str, runs: Sequence[Run], keys: Sequence[str], filters: str, text: str
+    ) -> None:
         first = runs[0]
         names = [name for name in first.best()[1] if name.startswith("val/")]
         self.kind, self.title, self.keys, self.filters, self.text = kind, title, list(keys), filters, text
@@ -135,7 +137,9 @@ def _panels(subject: Subject) -> list[tuple[str, list[Any]]]:
     found: list[tuple[str, list[Any]]] = []
     if subject.keys:
         best = wr.SummaryMetric(f"best/{subject.monitor}")
-        axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=_short(key)) for key in subject.keys]
+        axes = [
+            wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=_short(key)) for key in subject.keys
+        ]
         axes.append(wr.ParallelCoordinatesPlotColumn(metric=best, display_name=subject.monitor))
         wide = wr.Layout(w=16, h=9)
         overview = [
@@ -143,7 +147,8 @@ def _panels(subject: Subject) -> list[tuple[str, list[Any]]]:
             wr.ParameterImportancePlot(with_respect_to=f"best/{subject.monitor}", layout=wr.Layout(x=16, w=8, h=9)),
         ]
         overview += [
-            wr.ScatterPlot(title=f"{_short(key)} and {subject.monitor}", x=wr.Config(key), y=best) for key in subject.keys
+            wr.ScatterPlot(title=f"{_short(key)} and {subject.monitor}", x=wr.Config(key), y=best)
+            for key in subject.keys
         ]
         found.append(("Sweep", overview))
     curves = [
@@ -156,7 +161,9 @@ def _panels(subject: Subject) -> list[tuple[str, list[Any]]]:
     ]
     found.append(("Validation", [*curves, *by_task]))
     if subject.losses:
-        found.append(("Training", [wr.LinePlot(title="loss by task", x=step, y=subject.losses), *_one(wr, step, subject.norms)]))
+        found.append(
+            ("Training", [wr.LinePlot(title="loss by task", x=step, y=subject.losses), *_one(wr, step, subject.norms)])
+        )
     pictures = [wr.MediaBrowser(title="sources, fused and prompts", media_keys=PICTURES, layout=wr.Layout(w=24, h=12))]
     tables = [wr.WeavePanelSummaryTable(table_name=name, layout=wr.Layout(w=24, h=9)) for name in TABLES]
     found.append(("Pictures and scores of single pairs", [*pictures, *tables]))

@@ -41,7 +41,9 @@ def beside(rows: Sequence[Mapping[str, Any]], folder: Path | None) -> list[Table
         columns = {key: name for key in _metrics(measured) if (name := key.split("@")[0]) in _metrics(published)}
         if not columns:
             continue
-        shown = [[row.get("method", ""), "published", *(_number(row.get(n)) for n in columns.values())] for row in published]
+        shown = [
+            [row.get("method", ""), "published", *(_number(row.get(n)) for n in columns.values())] for row in published
+        ]
         shown += [[row["method"], "measured", *(row.get(key) for key in columns)] for row in measured]
         caption = f"{entry['paper']}, {entry['title']}; measured on {int(measured[0].get('pairs') or 0)} pairs"
         tables.append(Table(["method", "", *columns], shown, caption, 4, _marks(shown), wide=True))

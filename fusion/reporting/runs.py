@@ -68,7 +68,9 @@ def read_run(folder: Path, name: str | None = None, option: str = "run") -> Run:
     """
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise DataError(f"{option}={folder}: no such folder; expected a run folder as training or evaluation printed it")
+        raise DataError(
+            f"{option}={folder}: no such folder; expected a run folder as training or evaluation printed it"
+        )
     marks = ("run.json", "results.json", "metrics.csv", "summary.csv")
     if not any((folder / mark).is_file() for mark in marks):
         hint = "; give a sweep as sweep=" if (folder / "sweep.json").is_file() else ""
@@ -78,7 +80,9 @@ def read_run(folder: Path, name: str | None = None, option: str = "run") -> Run:
     label = read_json(folder / "job.json").get("label")
     return Run(
         folder,
-        name or " ".join(str(part) for part in (manifest.get("name") or config.get("name"), label) if part) or folder.name,
+        name
+        or " ".join(str(part) for part in (manifest.get("name") or config.get("name"), label) if part)
+        or folder.name,
         manifest,
         read_json(folder / "results.json"),
         config,

@@ -84,7 +84,9 @@ def pictures(run: Run, most: int = 2) -> Section:
     """The latest panels of the validation, and the contact sheet of an evaluation."""
     panels = sorted((run.folder / "images").glob("epoch_*.png"))
     shown = [panels[0], panels[-1]][-most:] if len(panels) > 1 else panels
-    found = [image_file(path, f"validation pairs after epoch {int(path.stem.rsplit('_', 1)[-1]) + 1}") for path in shown]
+    found = [
+        image_file(path, f"validation pairs after epoch {int(path.stem.rsplit('_', 1)[-1]) + 1}") for path in shown
+    ]
     if (sheet := run.folder / "contact_sheet.png").is_file():
         found.append(image_file(sheet, "pairs of every task with what the model made of them"))
     return Section("Pictures", "" if found else "None: the run wrote no panels (callbacks.images).", pictures=found)
@@ -115,7 +117,9 @@ def sweep_section(table: SweepTable, metrics: Sequence[str] | None = None) -> Se
         tables.append(Table(["job", "without results because"], failed))
     drawn = choose(table.jobs, None, plotted(table.monitor), "plot")
     picture = figure(sweep_figure(table.jobs, table.keys, drawn, table.averaged), "scores against the swept values")
-    rows_of_text = [{"job": j.name} | {k: j.value(k) for k in table.keys} | {"epoch": j.epoch} | j.metrics for j in table.jobs]
+    rows_of_text = [
+        {"job": j.name} | {k: j.value(k) for k in table.keys} | {"epoch": j.epoch} | j.metrics for j in table.jobs
+    ]
     text = {"as Markdown": as_markdown(table, shown, [{m: None for m in shown} | row for row in rows_of_text])}
     return Section("Sweep", tables=tables, pictures=[picture], details=text)
 
@@ -148,4 +152,3 @@ def _counts(run: Run) -> str | None:
 def _experiment(run: Run) -> str:
     chosen = [line.split("=", 1)[1] for line in run.manifest.get("overrides") or [] if line.startswith("experiment=")]
     return chosen[-1] if chosen else ""
-

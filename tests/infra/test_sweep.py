@@ -45,7 +45,9 @@ def test_killed_twice_and_started_again_is_finished(
     folder = tmp_path / "sweep"
     arguments = [*tiny_overrides, "callbacks.images=null", "callbacks.last.every_n_train_steps=1"]
     arguments += ["trainer.limit_train_batches=2", "model.limit=4", "model.width=2,8,4"]
-    kill = "+callbacks.kill={_target_: tinyfusion.KillAt, step: 3, marker: '${paths.output_dir}/killed'}"  # each job once
+    kill = (
+        "+callbacks.kill={_target_: tinyfusion.KillAt, step: 3, marker: '${paths.output_dir}/killed'}"  # each job once
+    )
     first = process("train", "-m", *arguments, kill, f"hydra.sweep.dir={folder}")
     assert first.returncode == -signal.SIGKILL
     assert "sweep of 2 jobs" in first.stdout and "left out 1 of 3 combinations, which cannot work:" in first.stdout
