@@ -20,8 +20,8 @@ from fusion.files import write_text
 from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
 from fusion.job.records import read_json
-from fusion.job.sweep import PLAN
 from fusion.job.resolvers import CHECKPOINTS, run_folder
+from fusion.job.sweep import PLAN
 from fusion.version import __version__
 
 CONFIG = "config.yaml"

@@ -67,6 +67,8 @@ class Task:
         try:
             load_plugins(OmegaConf.select(cfg, "imports"))
         except FusionError as error:
+            if settings.mode == RunMode.MULTIRUN:
+                raise
             self.error = error
             return None
         if OmegaConf.select(cfg, "paths") is not None:
