@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+from fusion.job.help import help_text, wants_help
 from fusion.job.task import Task, environment, exit_status, finish_sweep
 
 Main = Callable[[DictConfig], Any]
@@ -73,6 +74,9 @@ def _run(
     # Launchers register what they take under the names of our files, and Hydra has not dropped that yet.
     warnings.filterwarnings("ignore", "(?s).*validated against ConfigStore schema.*")
     error: BaseException | None = None
+    if wants_help(original[1:]):
+        print(help_text(task.name, original[1:]), end="")
+        return 0
     try:
         if prepare is not None:
             sys.argv = [original[0], *prepare(original[1:])]

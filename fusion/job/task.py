@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, first_line
+from fusion.job.meter import clock
 from fusion.job.plugins import load_plugins
 from fusion.job.records import (
     FAILED,
@@ -178,12 +179,6 @@ def time_left(sweep: "Sweep") -> float | None:
         else:
             left += 1
     return sum(spent) / len(spent) * left / sweep.parallel if spent else None
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """Score the folders of one or several methods, take up an interrupted run, and write the tables."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from fusion.data.files.pairs import natural_key
 from fusion.errors import ConfigError, DataError
+from fusion.job.meter import Meter
 from fusion.metrics import Suite
 from fusion.scoring.jobs import find_jobs
 from fusion.scoring.journal import Journal, stamp
@@ -112,5 +112,9 @@ def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bar(results: Iterable[Any], total: int) -> Iterable[Any]:
-    console = Console(stderr=True)
-    return track(results, "scoring", total, console=console, disable=not console.is_terminal)
+    meter = Meter(total, "scored", stream=sys.stderr)
+    for result in results:
+        yield result
+        meter.step()
+    if total:
+        meter.close()

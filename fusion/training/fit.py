@@ -30,6 +30,7 @@ from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
 from fusion.training.callbacks.best_epoch import best_epoch
 from fusion.training.dry_run import dry_run_data
+from fusion.training.opening import Opening
 
 KNOWN_NOISE = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank
@@ -38,6 +39,25 @@ KNOWN_NOISE = (
     ".*The `srun` command is available.*",
     ".*LeafSpec.*is deprecated.*",
 )
+
+KNOWN_LINES = (
+    "Tip:",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "Initializing distributed:",
+    "distributed_backend=",
+    "All distributed processes registered",
+    "--------------------",
+    "`Trainer.fit` stopped:",
+    "Restoring states from",
+    "Restored all states",
+    "Loaded model weights",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+)
+"""Lines of Lightning that our own first lines say better, or that say nothing."""
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -85,7 +105,7 @@ def train(cfg: DictConfig) -> float | None:
         run.finish(status)
         _finish_loggers(loggers, status)
     if run.writes:
-        print(f"run folder: {folder}")
+        print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
     return value
 
 
@@ -101,12 +121,13 @@ def check_job(cfg: DictConfig) -> None:
 def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
     hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
-    seed_everything(config["seed"], workers=True)
+    seed_everything(config["seed"], workers=True, verbose=False)
     model = build_model(config)
     check_monitor(model, config)
     data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
     callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
+    callbacks.append(Opening(run.path, str(config.get("name") or config["model"]["_target_"])))
     if not loggers:  # it insists on one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     trainer = build_trainer(config["trainer"], callbacks, loggers)
@@ -141,13 +162,15 @@ def hush() -> None:
     """Leave out warnings and advertisements of Lightning that do not concern our users."""
     for message in KNOWN_NOISE:
         warnings.filterwarnings("ignore", message)
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
-        logger.addFilter(_no_tips)
+    for package in ("pytorch", "fabric"):
+        for module in ("utilities.rank_zero", "utilities.distributed", "utilities.seed"):
+            logger = logging.getLogger(f"lightning.{package}.{module}")
+            if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
+                logger.addFilter(_no_tips)
 
 
 def _no_tips(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+    return not any(text in record.getMessage() for text in KNOWN_LINES)
 
 
 def check_metrics(evaluation: Mapping[str, Any]) -> None:

@@ -254,4 +254,4 @@ def test_line_progress_says_where_it_stands(trainer: Any, capsys: pytest.Capture
     trainer(callbacks=[LineProgress(interval=0)], enable_progress_bar=True).fit(model, model.loader(3))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(lines) == 4  # three steps and the end of the epoch
-    assert "epoch 1/1  step 2/3" in lines[1] and "it/s" in lines[1]
+    assert "epoch 1/1  step 2/3" in lines[1] and "pairs/s" in lines[1]

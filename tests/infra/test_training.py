@@ -40,7 +40,12 @@ def test_a_run_leaves_everything_in_its_folder(door: Door, tiny_overrides: list[
     folder = tmp_path / "run"
     done = door("train", *tiny_overrides, f"run_dir={folder}", "test_after_fit=true", "+data.test.vif.limit=2")
     assert done.status == 0, done.err
-    assert done.out.strip().splitlines()[-1] == f"run folder: {folder}"
+    *first, place, hint = done.out.strip().splitlines()
+    assert place == f"run folder: {folder}" and hint == f"report: python -m fusion.report run={folder}"
+    assert first[0].startswith("model tinyfusion (TinyFusion): ") and "parameters trained" in first[0]
+    assert first[1] == "data: train vif 6, mef 6 pairs, val vif 5 pairs"
+    assert first[2].startswith("on the CPU, 1 thread, precision 32-true") and first[3] == f"run folder: {folder}"
+    assert "available" not in done.out + done.err and "stopped" not in done.out + done.err
 
     config = OmegaConf.load(folder / "config.yaml")
     assert config.model.width == 4 and config.paths.output_dir == str(folder)
