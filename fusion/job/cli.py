@@ -54,7 +54,7 @@ def door(
         def entry(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
                 return main(cfg)
-            sys.exit(_run(Task(main, name, check), prepare, after_sweep))
+            sys.exit(_run(Task(main, name, check, one_line), prepare, after_sweep))
 
         return entry
 
@@ -113,7 +113,7 @@ def _run(
     if line is None and not full_error:
         traceback.print_exception(error)
     print(f"error: {_rank()}{line or first_line(error)}", file=sys.stderr)
-    return exit_status(error)
+    return exit_status(error, line)
 
 
 def _rank() -> str:

@@ -46,14 +46,19 @@ class Task:
         main: what runs, given a configuration.
         name: root configuration.
         check: refuses configurations that cannot work.
+        describe: one line for an error that the user can fix, None for a defect.
         error: of a single run that failed.
         sweep: the sweep that a sweeper ran.
     """
 
     def __init__(
-        self, main: Callable[[DictConfig], Any], name: str, check: Callable[[DictConfig], Any] | None = None
+        self,
+        main: Callable[[DictConfig], Any],
+        name: str,
+        check: Callable[[DictConfig], Any] | None = None,
+        describe: Callable[[BaseException], str | None] = str,
     ) -> None:
-        self.main, self.name, self.check = main, name, check
+        self.main, self.name, self.check, self.describe = main, name, check, describe
         self.full_error = os.environ.get("HYDRA_FULL_ERROR")
         self.error: BaseException | None = None
         self.sweep: Sweep | None = None
@@ -105,12 +110,12 @@ class Task:
             ):
                 value = self.main(cfg)
         except Exception as error:
-            from fusion.job.cli import one_line
-
-            line = one_line(error)
+            line = self.describe(error)
             if line is None:
                 traceback.print_exception(error)
-            record.end(FAILED, error=line or f"{type(error).__name__}: {first_line(error)}", exit=exit_status(error))
+            record.end(
+                FAILED, error=line or f"{type(error).__name__}: {first_line(error)}", exit=exit_status(error, line)
+            )
             if self.error is None:
                 self.error = error
             print(f"error: job {folder.name} ({label}): {line or first_line(error)}", file=sys.stderr, flush=True)
@@ -160,11 +165,9 @@ def finish_sweep(task: Task, after: Callable[[Path], Any] | None = None) -> int:
     return status
 
 
-def exit_status(error: BaseException) -> int:
-    """1 for a defect, what the error says itself, else 2."""
-    from fusion.job.cli import one_line
-
-    if one_line(error) is None:
+def exit_status(error: BaseException, line: str | None) -> int:
+    """1 for a defect, which has no line, what the error says itself, else 2."""
+    if line is None:
         return 1
     return next((cause.status for cause in causes(error) if hasattr(cause, "status")), 2)
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from fusion.errors import ConfigError, FusionError
 from fusion.models.output import FusionOutput
 from fusion.moe.routing import Routing
+from fusion.training.callbacks.best_epoch import BestEpoch
 from fusion.training.callbacks.checkpoints import LastCheckpoint
 from fusion.training.callbacks.ema import EMA
 from fusion.training.callbacks.finite_guard import FiniteGuard
@@ -218,6 +219,7 @@ def test_routing_monitor_measures_balance() -> None:
     expected |= {"one/importance_cv": math.sqrt(3), "one/entropy": 0, "one/dead": 3}
     expected |= {"importance_cv": math.sqrt(3) / 2, "entropy": 0.5, "dead": 3}
     assert logged == {f"routing/mef/{key}": pytest.approx(value, abs=1e-6) for key, value in expected.items()}
+    assert monitor.latest == {("mef", "even"): [0.25] * 4, ("mef", "one"): [1, 0, 0, 0]}
 
 
 def test_image_panel_has_a_row_per_pair_at_its_own_scale(tmp_path: Path) -> None:
@@ -239,6 +241,23 @@ def test_image_panel_has_a_row_per_pair_at_its_own_scale(tmp_path: Path) -> None
     assert {tuple(picture.shape) for row in log.latest for picture in row.pictures} == {(3, 16, 32)}
     shown = log.latest[0].pictures[3][0]
     assert shown[:12].max() < 0.4 and shown[14:].min() > 0.6  # the border lies at 16 of 20 pixels, not at half the map
+
+
+def test_best_epoch_keeps_the_numbers_of_one_epoch_and_survives_a_resume() -> None:
+    for mode, expected in (("max", 1), ("min", 2)):
+        watch = BestEpoch("val/q", mode)
+        for epoch, (q, other) in enumerate([(0.5, 1.0), (0.7, 2.0), (0.4, 3.0), (float("nan"), 4.0), (0.7, 5.0)]):
+            metrics = {"val/q": torch.tensor(q), "val/other": torch.tensor(other), "lr-x": torch.tensor(0.1)}
+            state: Any = SimpleNamespace(
+                sanity_checking=False, state=SimpleNamespace(fn="fit"), callback_metrics=metrics,
+                current_epoch=epoch, global_step=10 * epoch,
+            )  # fmt: skip
+            watch.on_validation_end(state, None)  # type: ignore[arg-type]
+            again = BestEpoch("val/q", mode)
+            again.load_state_dict(watch.state_dict())
+            watch = again
+        assert (watch.best["epoch"], watch.best["step"]) == (expected, 10 * expected)
+        assert watch.best["metrics"] == pytest.approx({"val/q": (0.7, 0.4)[expected - 1], "val/other": expected + 1.0})
 
 
 def test_predictions_keep_name_size_and_grey(tmp_path: Path) -> None:

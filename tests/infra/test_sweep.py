@@ -111,16 +111,32 @@ def test_a_refused_sweep_changes_nothing(door: Door, tiny_overrides: list[str], 
     assert OmegaConf.load(tmp_path / "2" / "config.yaml").seed == 3
 
 
-def test_rows_are_of_one_epoch(door: Door, tiny_overrides: list[str], tmp_path: Path) -> None:
-    done = door("train", "-m", *tiny_overrides, "optimizer.lr=0.001,0.3", "seed=0", f"hydra.sweep.dir={tmp_path}")
+def test_table_results_and_wandb_say_the_same_of_one_epoch(
+    door: Door, offline: Callable[[Path], Any], tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "lab" / "rates"
+    artifacts = "callbacks.board.artifacts=true"
+    rates = ["logger=csv_wandb", "optimizer.lr=0.001,0.3", artifacts, f"hydra.sweep.dir={folder}"]
+    done = door("train", "-m", *tiny_overrides, *rates)
     assert done.status == 0, done.err
-    for row in values(tmp_path / "sweep.csv"):
-        logged = [line for line in values(tmp_path / row["job"] / "metrics.csv") if line["val/psnr"]]
+    assert "Each job at the best epoch by val/psnr:" in done.out
+    for row in values(folder / "sweep.csv"):
+        logged = [line for line in values(folder / row["job"] / "metrics.csv") if line["val/psnr"]]
         best = max(logged, key=lambda line: float(line["val/psnr"]))
         assert row["epoch"] == str(int(float(best["epoch"])) + 1)
+        run = offline(folder / row["job"])
+        assert (run.name, run.group, run.job_type) == (f"lr{row['optimizer.lr']}", "lab/rates", "train")
+        assert {"tinyfusion", "miniature", "sweep"} <= set(run.tags)
+        assert run.metrics["val/psnr"].summary.max and run.summary["best/epoch"] == int(row["epoch"])
+        assert run.summary["val/psnr"]["max"] == pytest.approx(float(row["val/psnr"]))
         for name in ("val/psnr", "val/vif/psnr"):
             assert float(row[name]) == pytest.approx(float(best[name]), rel=1e-6)
-    assert "Each job at the best epoch by val/psnr:" in done.out
+            assert run.summary[f"best/{name}"] == pytest.approx(float(row[name]), rel=1e-6)
+        assert run.history["val/scores/nrows"][0] == 5 and run.history["val/pictures/nrows"][0] == 2
+        assert run.history["val/panel/_type"][0] == "image-file" and len(run.history["norm/gradient"]) == 12
+        assert run.history["norm/ema_distance"][-1] > 0
+        assert run.config["pairs"]["train"]["vif"] == {"pairs": 6, "task": "vif"} and run.config["overrides"]
+        assert {kind for kind, _ in run.artifacts} == {"run_table", "config", "model"}
 
 
 def test_jobs_are_found_by_their_overrides_and_ordered(tmp_path: Path) -> None:
