@@ -71,7 +71,7 @@ def groups(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def controls(model: str) -> dict[str, str]:
-    """Controls of a model by name, each with its line of the docstring; empty for an unknown model."""
+    """Controls of a model as NAME=DEFAULT, each with its line of the docstring; empty for an unknown model."""
     from fusion.job.config import _locate
 
     path = config_dir() / "model" / f"{model}.yaml"
@@ -80,12 +80,14 @@ def controls(model: str) -> dict[str, str]:
         return {}
     forward = _locate(target, "model").forward
     known = list(inspect.signature(forward).parameters.values())
-    names = [p.name for p in known if p.name not in ("self", "a", "b", "task") and p.kind is not p.VAR_KEYWORD]
+    kept = [p for p in known if p.name not in ("self", "a", "b", "task") and p.kind is not p.VAR_KEYWORD]
     about = inspect.getdoc(forward) or ""
     found = {}
-    for name in names:
-        match = re.search(rf"^\s*{name}: (.*(?:\n\s{{8,}}.*)*)", about, re.M)
-        found[name] = " ".join(match[1].split()) if match else ""
+    for parameter in kept:
+        name, default = parameter.name, parameter.default
+        match = re.search(rf"^\s*(?:\w+, )*{name}(?:, \w+)*: (.*(?:\n\s{{8,}}.*)*)", about, re.M)
+        shown = "" if default is parameter.empty else f"={'null' if default is None else default}"
+        found[f"{name}{shown}"] = " ".join(match[1].split()) if match else ""
     return found
 
 

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fusion.errors import FusionError
+from fusion.errors import ConfigError, FusionError
 from fusion.job.config import causes, first_line
 from fusion.job.meter import clock
 from fusion.job.plugins import load_plugins
@@ -27,9 +27,10 @@ from fusion.job.records import (
     job_value,
     set_aside,
 )
+from fusion.job.sweep import Sweep, identity
 
 if TYPE_CHECKING:
-    from fusion.job.sweep import Job, Sweep
+    from fusion.job.sweep import Job
 
 SWEEP_FOLDER = "FUSION_SWEEP_FOLDER"
 JOB_LABEL = "FUSION_JOB_LABEL"
@@ -91,6 +92,9 @@ class Task:
 
     def _run_in_sweep(self, cfg: DictConfig, folder: Path, overrides: list[str]) -> Any:
         _adopt_submitit()
+        record = JobRecord(folder)
+        if record.data and identity(record.data.get("overrides", ())) != identity(overrides):
+            raise ConfigError(f"{folder} holds another job of a sweep; give hydra.sweep.dir another folder")
         if job_state(folder) == FINISHED:  # requeued at the wrong moment
             return job_value(folder)
         job = next((job for job in self.sweep.jobs if job.name == folder.name), None) if self.sweep else None
@@ -98,7 +102,6 @@ class Task:
         sweep_folder = self.sweep.folder if self.sweep is not None else folder.parent
         _claim_gpu(sweep_folder)
         continued = _continue(cfg, folder)
-        record = JobRecord(folder)
         if _first():
             print(f"\n{self._heading(job, folder, label)}{continued}", flush=True)
         record.start(overrides, label)
@@ -172,7 +175,7 @@ def exit_status(error: BaseException, line: str | None) -> int:
     return next((cause.status for cause in causes(error) if hasattr(cause, "status")), 2)
 
 
-def time_left(sweep: "Sweep") -> float | None:
+def time_left(sweep: Sweep) -> float | None:
     """Seconds until all jobs of a sweep are done, from the mean of the finished ones; None before the first."""
     spent, left = [], 0
     for job in sweep.jobs:
