@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -27,10 +27,7 @@ from fusion.job.records import (
     job_value,
     set_aside,
 )
-from fusion.job.sweep import Sweep, identity
-
-if TYPE_CHECKING:
-    from fusion.job.sweep import Job
+from fusion.job.sweep import Job, Sweep, identity
 
 SWEEP_FOLDER = "FUSION_SWEEP_FOLDER"
 JOB_LABEL = "FUSION_JOB_LABEL"
@@ -71,6 +68,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> Any:
         """Run one job."""
         settings = HydraConfig.get()
+        _adopt_ranks()
         try:
             load_plugins(OmegaConf.select(cfg, "imports"))
         except FusionError as error:
@@ -91,7 +89,6 @@ class Task:
             return None
 
     def _run_in_sweep(self, cfg: DictConfig, folder: Path, overrides: list[str]) -> Any:
-        _adopt_submitit()
         record = JobRecord(folder)
         if record.data and identity(record.data.get("overrides", ())) != identity(overrides):
             raise ConfigError(f"{folder} holds another job of a sweep; give hydra.sweep.dir another folder")
@@ -129,7 +126,7 @@ class Task:
         record.end(FINISHED, value=value if isinstance(value, int | float) else None)
         return value
 
-    def _heading(self, job: "Job | None", folder: Path, label: str) -> str:
+    def _heading(self, job: Job | None, folder: Path, label: str) -> str:
         if self.sweep is None or job is None:
             return f"job {folder.name}: {label}"
         left = time_left(self.sweep)
@@ -224,14 +221,17 @@ def _first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _adopt_submitit() -> None:
-    """Give the processes of a submitit job the environment that torchrun would give them."""
-    if "SUBMITIT_EXECUTOR" not in os.environ or "RANK" in os.environ:
+def _adopt_ranks() -> None:
+    """Let processes that srun or submitit started know their rank, as those of torchrun do."""
+    if "RANK" in os.environ:
         return
-    import submitit
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        import submitit
 
-    if submitit.JobEnvironment().num_tasks > 1:
-        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        if submitit.JobEnvironment().num_tasks > 1:
+            submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    elif "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        os.environ["RANK"] = os.environ["SLURM_PROCID"]
 
 
 def _claim_gpu(folder: Path) -> None:

@@ -75,7 +75,7 @@ def read_run(folder: Path, name: str | None = None, option: str = "run") -> Run:
     if not any((folder / mark).is_file() for mark in marks):
         hint = "; give a sweep as sweep=" if (folder / "sweep.json").is_file() else ""
         raise DataError(f"{option}={folder}: no run in it (none of {', '.join(marks)}){hint}")
-    manifest = read_json(folder / "run.json")
+    manifest = read_json(folder / "run.json") or {"overrides": _yaml(folder / ".hydra" / "overrides.yaml") or []}
     config = _yaml(folder / "config.yaml") or _yaml(folder / ".hydra" / "config.yaml")
     label = read_json(folder / "job.json").get("label")
     return Run(
@@ -123,9 +123,8 @@ def _float(text: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> Any:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}

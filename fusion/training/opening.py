@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from fusion.errors import DataError
+
 
 class Opening(Callback):
     """Prints once, when the data are there, what is about to run.
@@ -50,10 +52,17 @@ def describe_data(parts: Mapping[str, Mapping[str, Any]], wanted: tuple[str, ...
     """Pairs by part and data set: `train llvip 12025, scie 4200 pairs, val llvip 6 pairs`."""
     found = []
     for part in wanted:
-        counts = [f"{name} {len(one)}" for name, one in parts.get(part, {}).items()]
+        counts = [f"{name} {_pairs(one)}" for name, one in parts.get(part, {}).items()]
         if counts:
             found.append(f"{part} {', '.join(counts)} pairs")
     return ", ".join(found)
+
+
+def _pairs(dataset: Any) -> int | str:
+    try:
+        return len(dataset)
+    except DataError:  # whoever needs it says so
+        return "missing"
 
 
 def describe_devices(trainer: Trainer) -> str:

@@ -25,7 +25,9 @@ def test_help_shows_the_commands_own_keys_and_their_comments(command: str) -> No
 def test_help_lists_groups_and_the_controls_of_the_chosen_model() -> None:
     text = help_text("predict", ["model=tcmoa_tiny", "--help"])
     assert "model=tcmoa_tiny   of " in text and "gifnet" in text
-    assert "control.alpha=1.0  steering of the prompts" in text and "control.task_weights=null  mix of the tasks'" in text
+    assert (
+        "control.alpha=1.0  steering of the prompts" in text and "control.task_weights=null  mix of the tasks'" in text
+    )
     assert "Controls of" not in help_text("predict", ["model=average"])
     assert "optimizer=" not in help_text("evaluate", []) and "optimizer=" in help_text("train", [])
     assert controls("nothing") == {}

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +67,7 @@ def test_a_missing_package_gets_one_line(
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else real(name, *rest))
     if package == "optuna":
-        monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+        monkeypatch.setitem(sys.modules, "optuna", None)
     done = door("train", "-m", *tiny_overrides, *QUICK, "seed=0,1", *arguments, f"hydra.sweep.dir={tmp_path}")
     assert done.status == 2 and said in done.err.strip().splitlines()[-1] and "Traceback" not in done.err
 
@@ -108,6 +111,30 @@ def test_submitit_gives_every_device_a_process(process: Door, tiny_overrides: li
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "0" / "results.json").read_text())["global_step"] == 3  # of 6 for one process
     assert len(list((tmp_path / ".submitit").glob("*/*_log.out"))) == 2
+
+
+@pytest.mark.slow
+def test_every_job_of_a_sweep_has_processes_of_its_own(
+    process: Door, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    two = ["trainer=ddp_cpu", "seed=0,1", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}"]
+    done = process("train", "-m", *tiny_overrides, *two)
+    assert done.returncode == 0, done.stderr
+    for name in "01":
+        assert json.loads((tmp_path / name / "results.json").read_text())["global_step"] == 3
+
+
+@pytest.mark.slow
+def test_the_torchrun_example_trains_and_resumes(tiny_overrides: list[str], tmp_path: Path) -> None:
+    script = ROOT / "experiments" / "cluster" / "torchrun.sh"
+    plugin = Path(__file__).parent / "plugin"
+    given = {"GPUS": "2", "TRAINER": "ddp_cpu", "RUN_DIR": str(tmp_path / "run"), "MASTER": "localhost:29544"}
+    given |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    given |= {"PYTHONPATH": f"{plugin}{os.pathsep}{ROOT}", "FUSION_TRUSTED_PACKAGES": "tinyfusion"}
+    command = ["bash", str(script), *tiny_overrides, "trainer.max_epochs=1"]
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["global_step"] == 3
 
 
 @pytest.mark.slow
