@@ -5,6 +5,8 @@ from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from fusion.layers.gradient_flow import require_grad_with
+
 
 def windowed_block(
     block: Block,
@@ -30,6 +32,7 @@ def windowed_block(
         `(B, h, w, C)`.
     """
     batch, h = tokens.shape[:2]
+    tokens = require_grad_with(tokens, bias)  # frozen blocks before the first adapter site
     if shift:
         tokens = torch.roll(tokens, (-shift, -shift), dims=(1, 2))
     x = rearrange(tokens, "b (i p) (j q) c -> (b i j) (p q) c", p=window, q=window)
