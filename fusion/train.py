@@ -1,8 +1,10 @@
 """Train a model: `python -m fusion.train experiment=NAME key=value ...`; `-m` and comma lists sweep."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,8 @@ def build_model(config: Mapping[str, Any]) -> FusionModel:
     model.run_name = config.get("name")
     model.fingerprint = fingerprint(dict(config))
     model.optimizer = instantiate(config.get("optimizer"))
+    if config.get("fused_optimizer"):
+        model.optimizer = fused(model.optimizer, config["trainer"])
     model.scheduler = instantiate(config.get("scheduler"))
     evaluation = config.get("evaluation") or {}
     model.eval_metrics = tuple(evaluation.get("metrics", model.eval_metrics))
@@ -187,8 +191,22 @@ def build_model(config: Mapping[str, Any]) -> FusionModel:
     if config.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     if config.get("compile"):
-        model.compile_network()
+        model.compile_network(config["compile"])
     return model
+
+
+def fused(optimizer: Any, trainer: Mapping[str, Any]) -> Any:
+    """The optimiser's recipe, asking for its fused form where it has one.
+
+    A fused optimiser undoes the loss scale of 16-mixed by itself, so that Lightning cannot clip its gradients before.
+    """
+    maker = getattr(optimizer, "func", None)
+    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in ("16-mixed", "16")
+    if maker is None or clipped or "fused" in optimizer.keywords:
+        return optimizer
+    if "fused" not in inspect.signature(maker).parameters:
+        return optimizer
+    return partial(optimizer, fused=True)
 
 
 def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
