@@ -13,13 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from fusion import load_model
-from fusion.callbacks.ema import EMA
-from fusion.callbacks.finite_guard import FiniteGuard
-from fusion.callbacks.step_seed import StepSeed
-from fusion.data.loader import to_float
-from fusion.layers.windows import WindowOrder
+from fusion.data.loading.loader import to_float
 from fusion.metrics import compute, names
 from fusion.models.base import FusionModel
+from fusion.models.tcmoa.windows import WindowOrder
+from fusion.training.callbacks.ema import EMA
+from fusion.training.callbacks.finite_guard import FiniteGuard
+from fusion.training.callbacks.step_seed import StepSeed
 
 TASKS = ("vif", "mef", "mff")
 FORMS = {"plain": [], "stream float32": ["model.network.stream=float32"]}

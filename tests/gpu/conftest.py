@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 
 GPU = os.environ.get("FUSION_TEST_DEVICE", "cuda")
 PLUGIN = Path(__file__).parents[1] / "infra" / "plugin"

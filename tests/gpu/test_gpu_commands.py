@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fusion.data.image import read_image
+from fusion.data.files.image import read_image
 from fusion.errors import FusionError
 from fusion.metrics import compute, info, names
 

@@ -126,8 +126,8 @@ def test_other_methods_take_a_step(
 
 
 def test_a_bad_gradient_is_left_out_without_waiting(device: str) -> None:
-    from fusion.callbacks.finite_guard import FiniteGuard
     from fusion.errors import FusionError
+    from fusion.training.callbacks.finite_guard import FiniteGuard
 
     weight = torch.nn.Parameter(torch.ones(3, device=device))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 from fusion import load_model
 from fusion.layers.gradient_flow import require_grad_with
 from fusion.layers.mae import MAE
-from fusion.layers.windows import windowed_block
 from fusion.models.gifnet.blocks import window_attention
+from fusion.models.tcmoa.windows import windowed_block
 
 TCMOA = ["weights=null", "backbone.weights=null"]
 MODELS = {

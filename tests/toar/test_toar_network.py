@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from fusion.errors import ConfigError
-from fusion.layers.dynamic_conv import dynamic_conv2d
 from fusion.models.toar import (
     BaseFusionNetwork,
     BrightnessGradientLoss,
@@ -17,8 +16,9 @@ from fusion.models.toar import (
     TextConcat,
     TextSum,
     color,
-    ramp_cosine,
 )
+from fusion.models.toar.dynamic_conv import dynamic_conv2d
+from fusion.training.schedules import ramp_cosine
 
 
 def count(module: torch.nn.Module) -> int:
@@ -160,7 +160,7 @@ def test_impossible_networks_are_refused():
 
 
 def test_a_folded_norm_is_the_norm():
-    from fusion.layers.conv_residual import conv_bn
+    from fusion.models.toar.conv_residual import conv_bn
 
     torch.manual_seed(0)
     layer = conv_bn(3, 5)

@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from fusion.errors import ConfigError
 from fusion.layers.mae import MAE
 from fusion.layers.normalize import ImageNetNormalize
-from fusion.layers.windows import WindowOrder, run_block, window_biases
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.placement import site_blocks
+from fusion.models.tcmoa.windows import WindowOrder, run_block, window_biases
 from fusion.moe.adapters import Adapter, PromptControl, SiteOutput
 from fusion.moe.routers import TaskWeights
 
