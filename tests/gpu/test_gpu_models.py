@@ -64,10 +64,8 @@ def learn(model: FusionModel, given: dict[str, Any]) -> tuple[dict[str, Tensor],
     model.zero_grad()
     controls = {"instruction": "detection"} if type(model).__name__ == "TOAR" else {}
     output = model(given["a"], given["b"], given["task"], **controls)
-    if type(model).__name__ == "TOAR":  # its losses are those of the networks of other tasks
-        terms = {"square": output.fused.square().mean()}
-    else:
-        terms = model.losses(output, given)
+    instructed = bool(controls)  # then the losses are those of the networks of other tasks
+    terms = {"square": output.fused.square().mean()} if instructed else model.losses(output, given)
     torch.stack(list(terms.values())).sum().backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {"fused": output.fused, **terms}, found
