@@ -21,7 +21,7 @@ SETTINGS: dict[str, tuple[str, list[str], str]] = {
     "tcmoa_tiny, recomputed": ("tcmoa_tiny", [*QUIET, "model.network.gradient_checkpointing=true"], "mff"),
     "tcmoa_tiny, MLPs recomputed": ("tcmoa_tiny", [*QUIET, "model.network.gradient_checkpointing=mlp"], "mff"),
     "gifnet": ("gifnet", ["model.network.init=kaiming"], "mff"),
-    "gifnet, infrared": ("gifnet", ["model.network.init=kaiming"], "vif"),
+    "gifnet, infrared": ("gifnet", ["model.network.init=kaiming", "model/loss/weighting=image_gradient"], "vif"),
     "moe_fusion": ("moe_fusion", [*QUIET, "model/attention=none", "model.network.channels=8"], "vif"),
     "toar_base": ("toar_base", [], "vif"),
     "toar": ("toar", [], "vif"),

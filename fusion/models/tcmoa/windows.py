@@ -98,12 +98,13 @@ def window_biases(positions: Sequence[RelPosBias], dtype: torch.dtype) -> list[T
         One `(1, heads, window^2, window^2)` per table.
     """
     high, wide = positions[0].window_size
-    tables = torch.stack([position.relative_position_bias_table for position in positions]).to(dtype)
+    tables = torch.stack([position.relative_position_bias_table for position in positions])
     tables = rearrange(tables, "n (u v) h -> n h u v", u=2 * high - 1).flip(2, 3)
     offsets = (
         tables.unfold(2, high, 1).unfold(3, wide, 1).flip(2, 3)
     )  # (n, heads, row, column of the query, of the key)
-    biases = F.pad(offsets.flatten(4, 5).flatten(2, 3), (0, -(high * wide) % ALIGNMENT))
+    # Cast last: gradients of an offset's many places then add up in float32.
+    biases = F.pad(offsets.flatten(4, 5).flatten(2, 3).to(dtype), (0, -(high * wide) % ALIGNMENT))
     return list(biases[..., : high * wide].unsqueeze(1).unbind(0))
 
 
