@@ -95,29 +95,31 @@ def sections(clock: Clock, args: argparse.Namespace) -> dict[str, Callable[[], I
 
 
 def official_tcmoa(clock: Clock, args: argparse.Namespace, size: tuple[int, int]) -> Iterator[Row]:
-    """The released TC-MoA-L: a pair enlarged as it does it, and one round of training."""
-    model = released.tcmoa(args.tcmoa).to(clock.device).eval()
+    """The released TC-MoA: a pair at the size it is enlarged to, and one round of training."""
+    model = released.tcmoa(args.tcmoa, large=not args.small).to(clock.device).eval()
+    name, crop, batch = ("TC-MoA-B", 112, 1) if args.small else ("TC-MoA-L", 448, 3)
     height, width = (-(-side // 112) * 112 for side in size)
     a, b = torch.randn(2, 1, 3, height, width, device=clock.device)
-    label = f"TC-MoA-L, {height}x{width}"
-    for setting in ("fp32", "tf32", "fp16"):
+    label = f"{name}, {height}x{width}"
+    for setting in ("fp32", "tf32", "fp16") if clock.cuda else ("fp32",):
         with torch.inference_mode(), precision(clock.device, setting):
             yield clock.row(label, f"{setting}, released code", partial(model, a, b, 0), None)
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     scaler = torch.amp.GradScaler(clock.device.type, enabled=clock.cuda)
-    a, b = torch.randn(2, 3, 3, 448, 448, device=clock.device)
+    a, b = torch.randn(2, batch, 3, crop, crop, device=clock.device)
+    half = "fp16" if clock.cuda else "bf16"
 
     def step() -> None:
         for task in range(3):
-            with precision(clock.device, "fp16"):
+            with precision(clock.device, half):
                 loss = model(a, b, task, 5)[0]["loss"]
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
 
-    yield clock.row("training TC-MoA-L: 3 tasks x 3 crops of 448", "fp16, released code", step, None)
+    yield clock.row(f"training {name}: 3 tasks x {batch} crops of {crop}", f"{half}, released code", step, None)
 
 
 def table(rows: list[Row]) -> str:
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the numbers")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
+    released.check(args.tcmoa, args.gifnet)
     clock = Clock(torch.device(args.device), args.seconds)
     args.small = not clock.cuda if args.small is None else args.small
     print(f"{describe_device(clock.device)}; torch {torch.__version__}; {'small' if args.small else 'full'} sizes\n")

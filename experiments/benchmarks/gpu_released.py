@@ -13,11 +13,16 @@ TRAINED = ("blocks_MoA", "blocks_SSF", "relative_position", "FusionLayer", "Alph
 """Parts of TC-MoA's parameter names that its training does not freeze."""
 
 
+def check(tcmoa: Path | None, gifnet: Path | None) -> None:
+    """End with one line where a folder does not hold the released code."""
+    for option, folder, file in (("tcmoa", tcmoa, "model/ViT_MAE.py"), ("gifnet", gifnet, "GIFNet_model.py")):
+        if folder is not None and not (folder / file).is_file():
+            raise SystemExit(f"--{option} {folder}: no {file} there; give a clone of the released code")
+
+
 def tcmoa(folder: Path, large: bool = True) -> nn.Module:
     """TC-MoA's released network with random weights; `model(a, b, task)` on ImageNet-normalised images gives
     its losses, by name, first."""
-    if not (folder / "model" / "ViT_MAE.py").is_file():
-        raise SystemExit(f"--tcmoa {folder}: no model/ViT_MAE.py there; give a clone of the released code")
     layers = importlib.import_module("timm.layers")
     sys.modules.setdefault("timm.models.layers", layers)  # its name in the timm of the release
     _as_stub("cv2", "matplotlib", "matplotlib.pyplot", "torchvision.transforms.functional_tensor")
@@ -34,8 +39,6 @@ def tcmoa(folder: Path, large: bool = True) -> nn.Module:
 
 def gifnet(folder: Path) -> Callable[[Tensor], Tensor]:
     """GIFNet's released forward pass with random weights, `(B, 2, H, W)` luma to `(B, 1, H, W)`; `.to` moves it."""
-    if not (folder / "GIFNet_model.py").is_file():
-        raise SystemExit(f"--gifnet {folder}: no GIFNet_model.py there; give a clone of the released code")
     _as_stub("cv2", "matplotlib", "matplotlib.pyplot", "scipy", "scipy.io", "seaborn")
     sys.path.insert(0, str(folder))
     settings = importlib.import_module("args").Args

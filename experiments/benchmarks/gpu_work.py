@@ -62,7 +62,7 @@ def compiled(clock: Clock, label: str, model: FusionModel, pair: tuple[Tensor, T
 
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    model.network._compiled_call_impl = None
+    model.network._compiled_call_impl = None  # type: ignore[union-attr]
     model.compile_network(mode)
     start = time.perf_counter()
     with precision(clock.device, setting):
@@ -97,7 +97,7 @@ def learning(clock: Clock, label: str, name: str, crop: int, batch: int, setting
 def _round(model: FusionModel, optimizer: Any, scaler: Any, a: Tensor, b: Tensor, clock: Clock, setting: str) -> None:
     for task in TASKS:
         with precision(clock.device, setting):
-            terms = model.losses(model(a, b, task), {"a": a, "b": b, "task": task, "name": []})
+            terms = model.losses(model(a, b, task), {"a": a, "b": b, "task": task, "name": []})  # type: ignore[typeddict-item]
             loss = torch.stack([term.float() for term in terms.values()]).sum()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -188,7 +188,7 @@ def parts(clock: Clock, windows: int, heads: int, dim: int) -> Iterator[Row]:
                 continue  # this back end does not take such a call
     rows = windows // 6 * 14
     tokens = torch.randn(1, rows, 84, dim, device=clock.device, dtype=torch.bfloat16)
-    order = WindowOrder(1, rows, 84, 14, tokens.device)
+    order = WindowOrder(tokens, 14)
     order.move(tokens.flatten(0, 2), None, 7)
 
     def roll_and_cut() -> Tensor:

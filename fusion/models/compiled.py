@@ -39,8 +39,8 @@ def compile_in_place(network: nn.Module, mode: str = "default") -> None:
         mode: one of `MODES`.
     """
     network.compile(mode=None if mode == "default" else mode)
-    if mode != "default":
-        network._compiled_call_impl = _keeping_results(network._compiled_call_impl)
+    if mode != "default" and (compiled := network._compiled_call_impl) is not None:
+        network._compiled_call_impl = _keeping_results(compiled)
 
 
 def is_compiled(network: nn.Module) -> bool:

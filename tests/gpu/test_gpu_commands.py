@@ -55,7 +55,7 @@ def test_evaluation_scores_what_the_cpu_scores(device: str, command: Command, pi
         status, said = command(
             "evaluate", "model=tcmoa_tiny", "data=folders", f"a={pictures / 'val/a'}", f"b={pictures / 'val/b'}", "+task=vif",
             f"trainer={'gpu' if at == 'gpu' else 'cpu'}", f"trainer.accelerator={accelerator}", "data.num_workers=0",
-            "data.prefetch_factor=null", "data.pin_memory=null", "evaluation.metrics=[psnr,ssim,qabf,mi]",
+            "++data.prefetch_factor=null", "data.pin_memory=null", "evaluation.metrics=[psnr,ssim,qabf,mi]",
             f"run_dir={tmp_path / at}",
         )  # fmt: skip
         assert status == 0, said

@@ -18,7 +18,7 @@ def rolled(tokens, window, shift):
 @pytest.mark.parametrize("shift", [0, 2, 3])
 def test_one_gather_is_a_roll_and_a_cut(size, shift):
     tokens = torch.randn(3, *size, 5)
-    order = WindowOrder(3, *size, 4, tokens.device)
+    order = WindowOrder(tokens, 4)
     flat = tokens.flatten(0, 2)
     inside = order.move(flat, None, shift)
     assert torch.equal(inside, rolled(tokens, 4, shift))
@@ -30,7 +30,7 @@ def test_one_gather_is_a_roll_and_a_cut(size, shift):
 
 def test_gradients_go_back_to_where_the_tokens_came_from():
     tokens = torch.randn(2 * 8 * 4, 3, dtype=torch.float64, requires_grad=True)
-    order = WindowOrder(2, 8, 4, 4, tokens.device)
+    order = WindowOrder(torch.empty(2, 8, 4, 3), 4)
     ways = [(None, 2), (2, None), (0, 2), (None, 0)]
     for way in ways:
         torch.autograd.gradcheck(lambda x, way=way: order.move(x, *way).sin(), (tokens,))
@@ -65,7 +65,7 @@ def test_a_block_in_windows_is_the_block_of_timm_on_each_window(recompute):
     torch.testing.assert_close(got, wanted)
     tokens = torch.randn(1, 8, 12, 16)
     windows = block(rolled(tokens, 4, 2).view(-1, 16, 16)).flatten(0, 1)
-    order = WindowOrder(1, 8, 12, 4, tokens.device)
+    order = WindowOrder(tokens, 4)
     torch.testing.assert_close(windowed_block(block, tokens, 4, 2).flatten(0, 2), order.move(windows, 2, None))
 
 

@@ -154,11 +154,11 @@ class TCMoANetwork(nn.Module):
             images = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
         backbone = self.backbone
         tokens = backbone.embed(images, self.pos_embed_official)
-        order = WindowOrder(*tokens.shape[:3], self.window, tokens.device)
+        order = WindowOrder(tokens, self.window)
         biases = self._biases(tokens)
         tokens = self._run("encoder", backbone.blocks, tokens, order, biases["encoder"], tasks, controls, output)
         if not self.encoder.sites:
-            tokens = sum(tokens.float().chunk(2)) / 2
+            tokens = torch.stack(tokens.float().chunk(2)).mean(0)
         tokens = backbone.embed_for_decoder(tokens, self.pos_embed_official)
         tokens = self._run(
             "decoder", backbone.decoder_blocks, tokens, order, biases["decoder"], tasks, controls, output

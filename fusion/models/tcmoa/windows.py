@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import RelPosBias
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,15 +23,14 @@ class WindowOrder:
     the windows of one block to those of the next. Its indices are made once per forward pass and serve every block of it.
 
     Args:
-        batch, height, width: of the token grid.
-        window: window side in tokens; divides height and width.
-        device: where the tokens are.
+        tokens: `(B, h, w, ...)`, whose sizes and device count.
+        window: window side in tokens; divides h and w.
     """
 
-    def __init__(self, batch: int, height: int, width: int, window: int, device: torch.device) -> None:
-        self.window, self.grid = window, (height, width)
-        self.place = torch.arange(batch * height * width, device=device)
-        self.shape = (batch, height, width)
+    def __init__(self, tokens: Tensor, window: int) -> None:
+        batch, height, width = self.shape = tokens.shape[:3]
+        self.window = window
+        self.place = torch.arange(batch * height * width, device=tokens.device)
         self._known: dict[tuple[int | None, int | None], Tensor] = {}
 
     def move(self, tokens: Tensor, source: int | None, target: int | None) -> Tensor:
@@ -109,7 +107,11 @@ def window_biases(positions: Sequence[RelPosBias], dtype: torch.dtype) -> list[T
 
 
 def run_block(
-    block: Block, x: Tensor, bias: Tensor | None = None, branch: nn.Module | None = None, recompute_mlp: bool = False
+    block: nn.Module,
+    x: Tensor,
+    bias: Tensor | None = None,
+    branch: nn.Module | None = None,
+    recompute_mlp: bool = False,
 ) -> Tensor:
     """Run one pre-norm ViT block on tokens in windows; residuals are added up in the type of `x`.
 
@@ -130,22 +132,22 @@ def run_block(
     return x + _mlp(block, x, branch)
 
 
-def _mlp(block: Block, x: Tensor, branch: nn.Module | None) -> Tensor:
+def _mlp(block: nn.Module, x: Tensor, branch: nn.Module | None) -> Tensor:
     normed = layer_norm(block.norm2, x)
     update = block.mlp(normed)
     return update if branch is None else update + branch(normed)
 
 
-def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Layer norm that stays in the type of `x`; autocast would make two float32 copies of it. Statistics are float32 inside."""
-    if x.dtype == norm.weight.dtype:
+def layer_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """An `nn.LayerNorm` that stays in the type of `x`, of which autocast would make two float32 copies; sums inside are float32."""
+    if not isinstance(norm, nn.LayerNorm) or x.dtype == norm.weight.dtype:
         return norm(x)
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
 
 def windowed_block(
-    block: Block,
+    block: nn.Module,
     tokens: Tensor,
     window: int,
     shift: int = 0,
@@ -167,7 +169,7 @@ def windowed_block(
     Returns:
         `(B, h, w, C)`.
     """
-    order = WindowOrder(*tokens.shape[:3], window, tokens.device)
+    order = WindowOrder(tokens, window)
     x = order.move(tokens.flatten(0, 2), None, shift).view(-1, window**2, tokens.shape[3])
     x = run_block(block, x, bias, branch)
     return order.move(x.flatten(0, 1), shift, None).view(tokens.shape)
