@@ -7,7 +7,7 @@
 
 Share is of the matrix product's speed in the same precision, measured first; GiB is the most that PyTorch held, weights included.
 Times are medians of at least three runs after two to warm up. TC-MoA enlarges a pair of 512x640 to 560x672, which is what its rows
-say; the released code's forward pass has its losses in it, as its prediction does. On a CPU they are CPU seconds, and sizes are small.
+say; the released code's forward pass has its losses in it, as its prediction does. On a CPU they are CPU seconds, and sizes small.
 """
 
 import argparse

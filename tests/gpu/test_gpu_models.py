@@ -92,6 +92,22 @@ def test_forward_and_backward_equal_the_cpu(name: str, device: str) -> None:
     assert_near(gradients, wanted, 1e-2)
 
 
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("name", ["tcmoa_tiny", "gifnet", "gifnet, infrared", "moe_fusion", "toar"])
+def test_fusing_any_size_equals_the_cpu(name: str, tiled: bool, device: str) -> None:
+    model_name, overrides, task = SETTINGS[name]
+    if tiled:  # GIFNet's statistics pass through its tiles; TC-MoA's tiles are windows of their own
+        small = {"gifnet": ["model.whole_pixels=4096", "model.tile=64"], "tcmoa_tiny": ["model.size_policy=tile448"]}
+        overrides = [*overrides, *small.get(model_name, [])]
+    model = build(model_name, overrides).eval()
+    a, b = (batch(task, 118, "cpu")[key][..., :101] for key in ("a", "b"))
+    expected = model.fuse(a, b, task).fused
+    model = model.to(device)
+    for _ in range(2):  # the second time with what was made ready the first time
+        fused = model.fuse(a.to(device), b.to(device), task).fused.cpu()
+        torch.testing.assert_close(fused, expected, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["tcmoa_base", "tcmoa_tiny", "gifnet", "moe_fusion", "toar_base"])
 def test_fusing_in_a_short_type_is_near(name: str, dtype: torch.dtype, device: str) -> None:
