@@ -200,10 +200,16 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
 def fused(optimizer: Any, trainer: Mapping[str, Any]) -> Any:
     """The optimiser's recipe, asking for its fused form where it has one.
 
-    A fused optimiser undoes the loss scale of 16-mixed by itself, so that Lightning cannot clip its gradients before.
+    A fused optimiser undoes the loss scale of 16-mixed by itself, so that gradients cannot be clipped before; Lightning refuses to
+    clip those of any fused optimiser under autocast.
     """
     maker = getattr(optimizer, "func", None)
-    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in ("16-mixed", "16")
+    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in (
+        "16-mixed",
+        "bf16-mixed",
+        "16",
+        "bf16",
+    )
     if maker is None or clipped or "fused" in optimizer.keywords:
         return optimizer
     if "fused" not in inspect.signature(maker).parameters:

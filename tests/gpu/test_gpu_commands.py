@@ -14,6 +14,7 @@ from fusion.errors import FusionError
 from fusion.metrics import compute, info, names
 
 Command = Callable[..., tuple[int, str]]
+PLUGIN = Path(__file__).parents[1] / "infra" / "plugin" / "conf"
 
 
 @pytest.mark.parametrize("model", ["tcmoa_tiny", "toar_base"])  # with weights in the package
@@ -53,9 +54,9 @@ def test_evaluation_scores_what_the_cpu_scores(device: str, command: Command, pi
     for at in ("cpu", "gpu"):
         accelerator = "gpu" if at == "gpu" and device.startswith("cuda") else "cpu"
         status, said = command(
-            "evaluate", "model=tcmoa_tiny", "data=folders", f"a={pictures / 'val/a'}", f"b={pictures / 'val/b'}", "+task=vif",
+            "evaluate", "--config-dir", str(PLUGIN), "model=tcmoa_tiny", "data=miniature", f"paths.data_dir={pictures}",
             f"trainer={'gpu' if at == 'gpu' else 'cpu'}", f"trainer.accelerator={accelerator}", "data.num_workers=0",
-            "++data.prefetch_factor=null", "data.pin_memory=null", "evaluation.metrics=[psnr,ssim,qabf,mi]",
+            "++data.prefetch_factor=null", "++data.pin_memory=null", "evaluation.metrics=[psnr,ssim,qabf,mi]",
             f"run_dir={tmp_path / at}",
         )  # fmt: skip
         assert status == 0, said

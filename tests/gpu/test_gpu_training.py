@@ -82,6 +82,7 @@ def test_resumed_equals_undisturbed(
         *trainer_options(device),
         "trainer.precision=32-true",
         "trainer.deterministic=warn",
+        "trainer.benchmark=false",
         "callbacks.ema.eval=true",
     ]
     whole, parts = tmp_path / "whole", tmp_path / "parts"

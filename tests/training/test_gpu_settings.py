@@ -51,9 +51,10 @@ class OldOptimizer(torch.optim.Optimizer):
 def test_a_fused_form_is_asked_for_where_there_is_one():
     recipe = partial(torch.optim.AdamW, lr=0.1)
     weight = [torch.nn.Parameter(torch.ones(2))]
-    assert fused(recipe, {"precision": "bf16-mixed", "gradient_clip_val": 1.0})(weight).defaults["fused"]
+    assert fused(recipe, {"precision": "32-true", "gradient_clip_val": 1.0})(weight).defaults["fused"]
     assert fused(recipe, {"precision": "16-mixed"})(weight).defaults["fused"]
-    assert not fused(recipe, {"precision": "16-mixed", "gradient_clip_val": 1.0})(weight).defaults["fused"]
+    for precision in ("16-mixed", "bf16-mixed"):
+        assert not fused(recipe, {"precision": precision, "gradient_clip_val": 1.0})(weight).defaults["fused"]
     assert fused(partial(recipe, fused=False), {})(weight).defaults["fused"] is False
     assert isinstance(fused(partial(OldOptimizer, lr=0.1), {})(weight), OldOptimizer)
     assert fused(None, {}) is None
