@@ -29,7 +29,7 @@ test: setup
 # On a machine with a CUDA device, under five minutes; FUSION_TEST_DEVICE=cpu tries the same tests without one. Installs nothing:
 # it takes the environment of `make setup`, or the Python that is there.
 test-gpu:
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu -q tests/gpu
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m "gpu and not slow" -q tests/gpu
 
 lint: setup
 	$(BIN)/ruff check .

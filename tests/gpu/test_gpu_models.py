@@ -181,7 +181,7 @@ def test_frozen_tokens_before_a_trained_bias_do_not_stop_the_backward_pass(adapt
         assert tables and all(table.grad is not None and table.grad.isfinite().all() for table in tables)
 
 
-@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+@pytest.mark.parametrize("mode", ["reduce-overhead", pytest.param("default", marks=pytest.mark.slow)])
 def test_a_compiled_network_fuses_the_same_for_every_task(mode: str, device: str) -> None:
     model = build("tcmoa_tiny", []).to(device).eval()
     a, b = torch.rand(2, 1, 3, 112, 112, device=device)

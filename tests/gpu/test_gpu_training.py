@@ -51,7 +51,12 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+LONG = ("CUDA graph",)  # minutes of compilation, beside those of "compiled"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SETTINGS]
+)
 def test_two_steps_of_training(
     name: str, device: str, command: Command, pictures: Path, tmp_path: Path, trainer_options: Any
 ) -> None:
