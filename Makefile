@@ -26,7 +26,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile
 
-# On a machine with a CUDA device, under five minutes; FUSION_TEST_DEVICE=cpu tries the same tests without one. Installs nothing:
+# On a machine with a CUDA device, meant to take under five minutes; FUSION_TEST_DEVICE=cpu tries the same tests without one. Installs nothing:
 # it takes the environment of `make setup`, or the Python that is there.
 test-gpu:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m "gpu and not slow" -q tests/gpu

@@ -71,7 +71,10 @@ class Adapter:
         self.router, self.expert = router, expert
 
     def site(self, dim: int) -> nn.Module | None:
-        """A module `(a, b, task, control) -> SiteOutput` after every tau-th block, or None: the streams are then averaged once."""
+        """A module `(a, b, task, control) -> SiteOutput` after every tau-th block, or None: the streams are then averaged once.
+
+        It gets float32 streams. Autocast may be on; what needs float32 inside switches it off.
+        """
         return None
 
     def branch(self, dim: int) -> nn.Module | None:
