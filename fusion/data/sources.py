@@ -95,10 +95,10 @@ class Sources:
                 return Raster(values, channels, (scale.low, scale.high) if scale.low < scale.high else None)
             return whole
         white = float(WHITE[depth])
-        if shared and 0 <= scale.low < scale.high <= white and all(r.depth == depth for r in self.rasters):
-            if (scale.low, scale.high) != (0.0, white):
-                values = np.rint(scale.from_unit(unit))
-                return Raster(values.astype(to_depth(whole, depth).planes.dtype), channels, (scale.low, scale.high))
+        in_units = shared and 0 <= scale.low < scale.high <= white and all(r.depth == depth for r in self.rasters)
+        if in_units and (scale.low, scale.high) != (0.0, white):
+            values = np.rint(scale.from_unit(unit))
+            return Raster(values.astype(to_depth(whole, depth).planes.dtype), channels, (scale.low, scale.high))
         if depth == "8":  # in float32, as ever: results are the same to the bit
             return Raster(np.rint(unit.astype(np.float32) * np.float32(255)).astype(np.uint8), channels, (0.0, 255.0))
         return to_depth(whole, depth)

@@ -1,1 +1,1 @@
-"""Files on disk: reading every kind of picture, writing results, pairing by name."""
+"""Files on disk: every kind of picture read and written, pairing by name, labels, selections, the cache."""

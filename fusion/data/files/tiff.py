@@ -28,7 +28,7 @@ _REFUSED = {
 }
 
 
-class LeftToPillow(Exception):  # noqa: N818 - a signal
+class LeftToPillow(Exception):
     """Palettes, YCbCr, 8-bit CMYK and Lab: Pillow converts them."""
 
 

@@ -1,9 +1,6 @@
 """Write results: any depth that the format holds, alpha and metadata kept, never a half-written file."""
 
-import contextlib
 import io
-import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from fusion.data.files.formats import Format, format_to_write, suffix_of
 from fusion.data.files.raster import DEPTHS, Depth, Raster
 from fusion.data.files.tiff_writing import write_tiff
 from fusion.errors import ConfigError, DataError
+from fusion.files import atomic
 
 CHROMA = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
 """Sub-sampling of the chroma of JPEG and AVIF: none, halved across, halved both ways."""
@@ -63,16 +61,11 @@ def write_raster(path: str | Path, raster: Raster, compression: Compression | No
     form = format_to_write(path)
     raster, lost = fit_to(raster, form, path)
     encode = _ENCODERS[form.name]
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        encode(partial, raster, compression or Compression(), suffix_of(path))
-        os.replace(partial, path)
+        with atomic(path) as temporary:
+            encode(temporary, raster, compression or Compression(), suffix_of(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path, lost
 
 
