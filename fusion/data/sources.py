@@ -13,6 +13,8 @@ from fusion.data.files.profiles import convert, same_profile
 from fusion.data.files.ranges import Range, Scale, scale_of
 from fusion.data.files.raster import DEPTHS, Depth, Metadata, Raster
 from fusion.data.files.writing import WHITE, to_depth
+from fusion.data.transforms.fit import crop_raster
+from fusion.data.transforms.grid import Geometry, inner_rectangle, on_one_grid
 from fusion.errors import ConfigError, DataError
 
 BANDS = ("auto", "each", "rgb")
@@ -31,6 +33,7 @@ class Sources:
         by_band: whether every band is fused by itself.
         labels: names of the sources in messages.
         notes: what the user should know, in order.
+        overlap: what becomes of pixels that some source lacks, see `Geometry`.
     """
 
     images: list[Tensor]
@@ -39,6 +42,7 @@ class Sources:
     by_band: bool = False
     labels: tuple[str, ...] = ("a", "b")
     notes: list[str] = field(default_factory=list)
+    overlap: str = "keep"
 
     @property
     def all_gray(self) -> bool:
@@ -81,9 +85,36 @@ class Sources:
         channels = {1: "gray", 3: "rgb"}.get(len(unit), "bands")
         if self.by_band and not any(raster.channels == "rgb" for raster in self.rasters):
             channels = "gray" if len(unit) == 1 else "bands"
-        metadata = self._metadata(channels)
-        result = self._in_units(unit.numpy(), self.depth if depth == "keep" else depth, channels)  # type: ignore[arg-type]
-        return replace(self._with_gaps(result), alpha=self._alpha(), metadata=metadata, path=self.rasters[0].path)
+        values = self._show_alone(unit.numpy())
+        result = self._in_units(values, self.depth if depth == "keep" else depth, channels)  # type: ignore[arg-type]
+        result = self._with_gaps(result)
+        result = replace(
+            result, alpha=self._alpha(), metadata=self._metadata(channels), path=self.rasters[0].path
+        )
+        covered = self._covered()
+        if covered is not None and self.overlap == "crop":
+            return crop_raster(result, inner_rectangle(covered))
+        return result
+
+    def _covered(self) -> np.ndarray | None:
+        """Where every source has data; None where that is everywhere."""
+        masks = [raster.valid for raster in self.rasters if raster.valid is not None]
+        return np.logical_and.reduce(masks) if masks else None
+
+    def _show_alone(self, fused: np.ndarray) -> np.ndarray:
+        """Where one source alone has data the result shows it as it is."""
+        if self._covered() is None:
+            return fused
+        masks = [np.ones(fused.shape[1:], bool) if r.valid is None else r.valid for r in self.rasters]
+        count = np.sum(masks, axis=0)
+        shown = fused.copy()
+        for image, mask in zip(self.images, masks, strict=True):
+            alone = mask & (count == 1)
+            if alone.any():
+                own = image[:, 0] if self.by_band else image[0]
+                own = own.mean(0, keepdim=True) if len(fused) == 1 else own
+                shown[:, alone] = own.numpy()[: len(fused)][:, alone]
+        return shown
 
     def _in_units(self, unit: np.ndarray, depth: Depth, channels: Any) -> Raster:
         scale = self.scales[0]
@@ -127,7 +158,11 @@ class Sources:
     def _alpha(self) -> np.ndarray | None:
         """Alpha of the source that has one; of several the more opaque."""
         found = [raster.alpha for raster in self.rasters if raster.alpha is not None]
-        return np.maximum.reduce(found) if found else None
+        alpha = np.maximum.reduce(found) if found else None
+        covered = self._covered()
+        if covered is not None and self.overlap == "alpha":
+            return covered.astype(np.float32) if alpha is None else np.where(covered, alpha, 0).astype(np.float32)
+        return alpha
 
     def _metadata(self, channels: str) -> Metadata:
         """That of the first source; a colour profile of the first source in colour, a geo-reference of the first with one."""
@@ -143,15 +178,19 @@ def prepare(
     ranges: Mapping[str, Range] | Range = "auto",
     bands: str | Sequence[int] = "auto",
     labels: Sequence[str] | None = None,
+    geometry: Geometry | None = None,
+    check_alignment: bool = False,
 ) -> Sources:
-    """Bring pictures of one size to what a network takes.
+    """Bring pictures to what a network takes.
 
     Args:
-        rasters: two or more sources of one size.
+        rasters: two or more sources.
         ranges: black and white of every source (see `fusion.data.files.ranges`), one for all or by label.
         bands: "auto" fuses measured bands (more than three planes, or a page of bands) one by one, "each" every plane, also of
             RGB; "rgb" takes the first three, a list such as [3, 2, 1] those bands, counted from 1.
         labels: names of the sources, "a", "b", "c", ... by default.
+        geometry: how sources are brought onto one grid; None refuses different sizes.
+        check_alignment: warn where sources visibly do not lie on top of each other.
 
     Raises:
         ConfigError: an unknown range or bands.
@@ -160,11 +199,6 @@ def prepare(
     names = tuple(labels or [chr(ord("a") + i) if i < 26 else f"source {i + 1}" for i in range(len(rasters))])
     notes: list[str] = []
     chosen = [choose_bands(raster, bands, name) for raster, name in zip(rasters, names, strict=True)]
-    sizes = {raster.size for raster in chosen}
-    if len(sizes) > 1:
-        raise DataError(size_message(chosen))
-    chosen, said = _one_profile(chosen, names)
-    notes += said
     scales = []
     for raster, name in zip(chosen, names, strict=True):
         notes += raster.notes
@@ -172,6 +206,10 @@ def prepare(
         scale, said = scale_of(raster, choice, f"range.{name}")
         scales.append(scale)
         notes += said
+    chosen, said = on_one_grid(chosen, geometry, names, check_alignment)
+    notes += said
+    chosen, said = _one_profile(chosen, names)
+    notes += said
     by_band = bands == "each" or any(raster.channels == "bands" for raster in chosen)
     units = [scale.to_unit(raster.planes) for raster, scale in zip(chosen, scales, strict=True)]
     _fill_gaps(units, chosen)
@@ -187,7 +225,8 @@ def prepare(
             images[index] = image.expand(count, -1, -1, -1)
         if count > 1:
             notes.append(f"{count} bands are fused one by one (bands=[3,2,1] chooses three as RGB)")
-    return Sources(images, list(chosen), scales, by_band, names, list(dict.fromkeys(notes)))
+    overlap = geometry.overlap if geometry else "keep"
+    return Sources(images, list(chosen), scales, by_band, names, list(dict.fromkeys(notes)), overlap)
 
 
 def choose_bands(raster: Raster, bands: str | Sequence[int], name: str = "source") -> Raster:
@@ -215,15 +254,6 @@ def choose_bands(raster: Raster, bands: str | Sequence[int], name: str = "source
         raise DataError(f"{raster.path or name}: has {len(raster.planes)} bands, band {max(numbers)} was asked for")
     kind = {1: "gray", 3: "rgb"}.get(len(numbers), "bands")
     return replace(raster, planes=raster.planes[[n - 1 for n in numbers]], channels=kind)  # type: ignore[arg-type]
-
-
-def size_message(rasters: Sequence[Raster]) -> str:
-    """Says which sizes differ, and what can be done."""
-    sizes = " and ".join(f"{r.path or 'a picture'} is {r.size[1]}x{r.size[0]}" for r in rasters)
-    return (
-        f"Images of one pair must have the same size (width x height): {sizes}; "
-        "align them, or set match_size=a (fit b into a) or match_size=b."
-    )
 
 
 def _tensor(unit: np.ndarray, by_band: bool) -> Tensor:
