@@ -1,14 +1,53 @@
 """Turning what users hold into the tensors models take, and padding to the sizes models accept."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
+from fusion.data.files.arrays import from_array
+from fusion.data.files.pillow import from_pillow
+from fusion.data.files.raster import Raster
+from fusion.data.files.reading import read_raster
+from fusion.data.sources import Sources, prepare
 from fusion.errors import DataError
 
-Image = Tensor | np.ndarray
+Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
+"""What `fuse` takes: tensors, arrays, files and Pillow images."""
+
+
+def read_sources(a: Image, b: Image) -> Sources | None:
+    """Files and Pillow images as tensors, with what a result takes over from them; None for tensors and arrays.
+
+    Where one is a file and the other an array, the array is taken as a picture too.
+
+    Raises:
+        DataError: a file that cannot be read, sizes that differ, or a file beside a tensor.
+    """
+    files = [isinstance(x, str | Path | PIL.Image.Image) for x in (a, b)]
+    if not any(files):
+        return None
+    return prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))])
+
+
+def describe_arrays(a: Image, b: Image) -> Sources | None:
+    """What a result takes over from two arrays: their depth. None for tensors."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return None
+    return prepare([from_array(a), from_array(b)])
+
+
+def _raster(image: Image, name: str) -> Raster:
+    if isinstance(image, str | Path):
+        return read_raster(image)
+    if isinstance(image, PIL.Image.Image):
+        return from_pillow(image)
+    if isinstance(image, np.ndarray):
+        return from_array(image)
+    raise DataError(f"{name}: a tensor beside a file or a Pillow image; give two of a kind")
 
 
 def image_batch(image: Image, name: str = "image") -> Tensor:

@@ -11,8 +11,6 @@ from fusion.data.files import metadata as meta
 from fusion.data.files.raster import Metadata, Raster, limits_of, upright
 from fusion.errors import DataError
 
-_ERRORS = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, Image.DecompressionBombError, EOFError)
-
 
 def read_pillow(path: Path, page: int = 0) -> Raster:
     """Read one frame of a file.
@@ -34,7 +32,7 @@ def read_pillow(path: Path, page: int = 0) -> Raster:
         raise DataError(f"{path}: not an image, or a format that Pillow cannot read; convert it to PNG.") from None
     except MemoryError:
         raise DataError(f"{path}: not enough memory to read it, or a damaged header.") from None
-    except _ERRORS as error:
+    except Exception as error:  # each of its plug-ins has its own kinds
         raise DataError(f"{path}: unreadable or truncated image ({error}); download or copy it again.") from error
 
 

@@ -26,6 +26,9 @@ class BaseFusion(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "a"
+    weights_help = "leave model.weights=toar_base, which comes trained, or train experiment=toar_stage1 and give ckpt_path=RUN_FOLDER"
+
     def __init__(
         self,
         network: Mapping[str, Any] | None = None,

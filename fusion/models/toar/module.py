@@ -45,6 +45,9 @@ class TOAR(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "a"
+    weights_help = "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+
     def __init__(
         self,
         regulation: Callable[..., PromptInjection],
