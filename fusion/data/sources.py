@@ -88,9 +88,7 @@ class Sources:
         values = self._show_alone(unit.numpy())
         result = self._in_units(values, self.depth if depth == "keep" else depth, channels)  # type: ignore[arg-type]
         result = self._with_gaps(result)
-        result = replace(
-            result, alpha=self._alpha(), metadata=self._metadata(channels), path=self.rasters[0].path
-        )
+        result = replace(result, alpha=self._alpha(), metadata=self._metadata(channels), path=self.rasters[0].path)
         covered = self._covered()
         if covered is not None and self.overlap == "crop":
             return crop_raster(result, inner_rectangle(covered))

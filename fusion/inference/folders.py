@@ -20,9 +20,9 @@ from fusion.data.transforms.grid import Geometry
 from fusion.errors import ConfigError, FusionError
 from fusion.inference.controls import check_effect
 from fusion.inference.memory import free_memory, is_out_of_memory
-from fusion.inference.notices import Notices
 from fusion.inference.targets import Job, deeper, plan
 from fusion.job.config import first_line, plain
+from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
 from fusion.models.output import FusionOutput
@@ -44,7 +44,9 @@ def predict(cfg: DictConfig) -> None:
         SomeFailed: some pairs were left out.
         FusionError: nothing could be started.
     """
-    options: dict[str, Any] = {str(key): plain(cfg[key]) for key in cfg if key not in ("model", "control", "paths", "hydra")}
+    options: dict[str, Any] = {
+        str(key): plain(cfg[key]) for key in cfg if key not in ("model", "control", "paths", "hydra")
+    }
     reading = read_options(options)
     compression = Compression(options["quality"], options["chroma"])
     check_color(options["color"])
@@ -64,7 +66,9 @@ def predict(cfg: DictConfig) -> None:
     if done:
         print(f"{done} of {done + len(jobs)} results are there already (overwrite=false)")
     failed: list[str] = []
-    for index, (job, sources) in enumerate(read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1):
+    for index, (job, sources) in enumerate(
+        read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1
+    ):
         try:
             given = sources.result()
             notices.add(*given.notes)
@@ -121,13 +125,16 @@ def read_options(options: dict[str, Any]) -> dict[str, Any]:
         check_range(value, f"range.{side}")
     keys = ("match_size", "fit", "register", "motion", "overlap")
     geometry = Geometry(**{key: options[key] for key in keys})
-    return {"page": options["page"], "ranges": ranges, "bands": options["bands"], "geometry": geometry}
+    bands = options["bands"]
+    inks = options["task"] == "pansharpening" or bands == "each" or isinstance(bands, list)
+    return {"inks_as_bands": inks, "page": options["page"], "ranges": ranges, "bands": bands, "geometry": geometry}
 
 
 def read_pair_of(job: Job, reading: dict[str, Any], check: bool) -> Sources:
     """The sources of one pair, ready to be fused."""
-    rest = {key: value for key, value in reading.items() if key != "page"}
-    rasters = [read_raster(path, reading["page"]) for path in (job.pair.a, job.pair.b)]
+    how = ("page", "inks_as_bands")
+    rest = {key: value for key, value in reading.items() if key not in how}
+    rasters = [read_raster(path, *(reading[key] for key in how)) for path in (job.pair.a, job.pair.b)]
     return prepare(rasters, labels=("a", "b"), check_alignment=check, **rest)
 
 

@@ -33,7 +33,9 @@ class Job:
         return any(path.exists() for path in {self.target, *(self._other() if not self.fixed else ())})
 
     def _other(self) -> list[Path]:
-        return [self.target.with_name(self.target.name[: -len(self.target.suffix)] + suffix) for suffix in (".png", ".tif")]
+        return [
+            self.target.with_name(self.target.name[: -len(self.target.suffix)] + suffix) for suffix in (".png", ".tif")
+        ]
 
 
 def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> tuple[list[Job], int]:
@@ -51,8 +53,8 @@ def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> tuple[list[Job], int
     """
     if options["format"] not in FORMATS:
         raise ConfigError(f"format={options['format']}: expected one of {', '.join(FORMATS)}")
-    out = Path(str(options["out"]))
-    one_file = _is_file(str(options["out"]), Path(str(options["a"])).is_file())
+    out = Path(str(options["out"])).expanduser()
+    one_file = _is_file(str(options["out"]), len(pairs) == 1 and pairs[0].a == Path(str(options["a"])).expanduser())
     if one_file and options["format"] not in ("keep", suffix_of(out).lstrip(".")):
         raise ConfigError(f"format={options['format']} and out={out}: two different formats; leave one out")
     jobs = []
@@ -93,7 +95,7 @@ def _is_file(out: str, from_files: bool) -> bool:
     Raises:
         ConfigError: an ending that no result can have, or a file for two folders.
     """
-    path = Path(out)
+    path = Path(out).expanduser()
     if path.is_dir() or out.endswith(("/", os.sep)):
         return False
     suffix = suffix_of(path)
@@ -104,5 +106,7 @@ def _is_file(out: str, from_files: bool) -> bool:
             raise ConfigError(f"out={error}; end the name of a folder in /") from None
         return True
     if not from_files and (suffix in READABLE or suffix in OTHER_PICTURES):
-        raise ConfigError(f"out={out}: a and b are folders, so out is one too, but this names a file; end it in / if you mean so")
+        raise ConfigError(
+            f"out={out}: a and b are folders, so out is one too, but this names a file; end it in / if you mean so"
+        )
     return False

@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+from fusion.job.paths import quote_paths
 
 Main = Callable[[DictConfig], Any]
 
@@ -58,13 +59,26 @@ def free_controls(arguments: list[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
 
 
+def each_source(*sides: str) -> Callable[[list[str]], list[str]]:
+    """Let `range=VALUE` stand for `range.SIDE=VALUE` of every side."""
+
+    def rewrite(arguments: list[str]) -> list[str]:
+        return [
+            f"range.{side}={argument[len('range=') :]}" if argument.startswith("range=") else argument
+            for argument in arguments
+            for side in (sides if argument.startswith("range=") else sides[:1])
+        ]
+
+    return rewrite
+
+
 def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None) -> int:
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     failures: list[tuple[str, BaseException]] = []
     original = sys.argv
     try:
-        if prepare is not None:
-            sys.argv = [original[0], *prepare(original[1:])]
+        arguments = original[1:] if prepare is None else prepare(original[1:])
+        sys.argv = [original[0], *quote_paths(arguments)]
         task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
             _job(main, failures, os.environ.get("HYDRA_FULL_ERROR"))
         )
@@ -161,7 +175,10 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters"
+        return (
+            f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters, as in "
+            "'key=\"my file (1).png\"'"
+        )
     if found := re.search(r"Could not find '([^']+)'\s+Available options in '([^']*)':\n((?:[ \t]+\S+\n?)+)", text):
         option, group, options = found[1].removeprefix(f"{found[2]}/"), found[2], found[3].split()
         hint = nearest(option, options)

@@ -63,7 +63,9 @@ class FusionOutput:
             if not 0 <= index < len(self.fused):
                 raise DataError(f"index={index}: the batch has {len(self.fused)} images, counted from 0")
             image = self.fused[index].detach().float().cpu()
-            sources = Sources([image[None]], [Raster(np.zeros((len(image), 1, 1), np.uint8), "rgb", (0.0, 255.0))], [EIGHT_BIT])
+            sources = Sources(
+                [image[None]], [Raster(np.zeros((len(image), 1, 1), np.uint8), "rgb", (0.0, 255.0))], [EIGHT_BIT]
+            )
             raster = sources.finish(image[None], depth)
         else:
             raster = sources.finish(self.fused, depth)

@@ -12,10 +12,13 @@ from fusion.errors import ConfigError, DataError
 RULES = ("auto", "stem", "number", "prefix", "suffix", "order")
 _SEPARATOR = re.compile(r"[_\-. ]+")
 
-_ROLES_A = frozenset("a vis vi visible rgb color colour w wide v over oe far mri pan eo optical source1 s1 img1".split())
-_ROLES_B = frozenset(
-    "b ir inf infrared thermal t th tir lwir nir previewdata under ue near pet spect ct ms source2 s2 img2".split()
+_ROLES_A = frozenset(
+    ("a", "vis", "vi", "visible", "rgb", "color", "colour", "w", "wide", "v", "over", "oe", "far", "mri", "pan", "eo")
 )
+_ROLES_B = frozenset(
+    ("b", "ir", "inf", "infrared", "thermal", "t", "th", "tir", "lwir", "nir", "previewdata", "under", "ue", "near", "pet", "spect", "ms")
+)
+"""Parts of names that say which source a picture is."""
 
 Key = Callable[[str], str | None]
 
@@ -65,11 +68,15 @@ def pair_files_of(
         return _by_order(a, found_a, b, found_b)
     key, said = _choose(rule, a, found_a, b, found_b)
     first, second = _index(a, found_a, key), _index(b, found_b, key)
-    lone_a, lone_b = ([x for k, x in one.items() if k not in other] for one, other in ((first, second), (second, first)))
+    lone_a, lone_b = (
+        [x for k, x in one.items() if k not in other] for one, other in ((first, second), (second, first))
+    )
     names = [name for name in first if name in second]
     if lone_a or lone_b:
         report_unpaired([(a, lone_a), (b, lone_b)], bool(names), allow_unpaired, hint=_hint(found_a, found_b))
-    references = {} if reference is None or not reference.is_dir() else _index(reference, _listed(reference, recursive), key)
+    references = (
+        {} if reference is None or not reference.is_dir() else _index(reference, _listed(reference, recursive), key)
+    )
     return [Pair(_name(a, first[n]), first[n], second[n], references.get(n)) for n in names], said
 
 
@@ -128,7 +135,11 @@ _KEYS: dict[str, list[Key]] = {
     "prefix": [lambda stem: _cut(stem, True, True), lambda stem: _cut(stem, False, True)],
     "suffix": [lambda stem: _cut(stem, False, False), lambda stem: _cut(stem, True, False)],
 }
-_SAID = {"number": "the last number in the names", "prefix": "what comes before a separator", "suffix": "what comes after it"}
+_SAID = {
+    "number": "the last number in the names",
+    "prefix": "what comes before a separator",
+    "suffix": "what comes after it",
+}
 
 
 def _choose(rule: str, a: Path, found_a: list[Path], b: Path, found_b: list[Path]) -> tuple[Key, str | None]:
@@ -197,7 +208,10 @@ def _by_order(a: Path, found_a: list[Path], b: Path, found_b: list[Path]) -> tup
             f"pairing=order needs as many pictures in both folders: {a} has {len(found_a)}, {b} {len(found_b)}."
         )
     pairs = [Pair(_name(a, first), first, second) for first, second in zip(found_a, found_b, strict=True)]
-    return pairs, f"paired by position: {found_a[0].name} with {found_b[0].name}, ... {found_a[-1].name} with {found_b[-1].name}"
+    return (
+        pairs,
+        f"paired by position: {found_a[0].name} with {found_b[0].name}, ... {found_a[-1].name} with {found_b[-1].name}",
+    )
 
 
 def _hint(found_a: list[Path], found_b: list[Path]) -> str:
@@ -219,7 +233,9 @@ def _within(folder: Path, found: list[Path], layout: str) -> tuple[list[Pair], s
             continue
         place = (path.parent.relative_to(folder).as_posix(), fold(scene))
         if role in scenes.setdefault(place, {}):
-            raise DataError(f"{path.parent}: {scenes[place][role].name} and {path.name} stand for one source; keep one.")
+            raise DataError(
+                f"{path.parent}: {scenes[place][role].name} and {path.name} stand for one source; keep one."
+            )
         scenes[place][role] = path
     whole = {place: files for place, files in scenes.items() if len(files) == 2}
     lone += [path for files in scenes.values() if len(files) < 2 for path in files.values()]
@@ -230,7 +246,9 @@ def _within(folder: Path, found: list[Path], layout: str) -> tuple[list[Pair], s
         )
     if lone:
         names = ", ".join(path.name for path in lone[:5]) + (", ..." if len(lone) > 5 else "")
-        raise DataError(f"{folder} was given for both sources: {len(lone)} of its pictures have no partner in it ({names}).")
+        raise DataError(
+            f"{folder} was given for both sources: {len(lone)} of its pictures have no partner in it ({names})."
+        )
     pairs = []
     for (parent, _), files in whole.items():
         scene = _role(stem_of(files["a"]))[1] or stem_of(files["a"])

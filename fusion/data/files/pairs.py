@@ -50,8 +50,6 @@ def by_number(stem: str) -> str:
     return str(int(numbers[-1]))
 
 
-
-
 def find_folder(root: Path, *names: str) -> Path:
     """The first of `names` that is a folder in `root`, case aside; the first one in `root` if none is.
 
@@ -207,9 +205,7 @@ def _index(files: Iterable[Path], key: Callable[[str], str]) -> dict[str, Path]:
     return index
 
 
-def report_unpaired(
-    sides: list[tuple[Path, list[Path]]], any_match: bool, allow: bool, hint: str = ""
-) -> None:
+def report_unpaired(sides: list[tuple[Path, list[Path]]], any_match: bool, allow: bool, hint: str = "") -> None:
     """Refuse images without a partner, or warn where they may be left out.
 
     Raises:

@@ -9,6 +9,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from fusion.data.files import metadata as meta
 from fusion.data.files.raster import Metadata, Raster, limits_of, upright
+from fusion.data.files.tiff import INKS
 from fusion.errors import DataError
 
 
@@ -118,7 +119,7 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]
                 return made, f"CMYK converted to sRGB by its profile ({meta.profile_name(icc)})"
         except ImageCms.PyCMSError:
             pass
-    return image.convert("RGB"), "CMYK converted to RGB without a profile"
+    return image.convert("RGB"), INKS
 
 
 def _png_depth(path: Path) -> int:

@@ -19,12 +19,13 @@ _BRANDS = {
 _VIDEO = (b"mp4", b"isom", b"iso", b"M4V", b"qt  ", b"avc1", b"3gp", b"dash", b"mmp4")
 
 
-def read_raster(path: str | Path, page: int | None = None) -> Raster:
+def read_raster(path: str | Path, page: int | None = None, inks_as_bands: bool = False) -> Raster:
     """Read one picture as its file holds it: own depth, all bands, alpha, missing data, metadata; upright.
 
     Args:
         path: the file. See docs/formats.md for what can be read.
         page: page, frame or slice, counted from 0; None: the first, of a NIfTI volume the middle one.
+        inks_as_bands: take a CMYK TIFF for four measured bands.
 
     Raises:
         DataError: missing, empty, damaged, or of a kind that cannot be read, which is named.
@@ -36,7 +37,7 @@ def read_raster(path: str | Path, page: int | None = None) -> Raster:
         return arrays.read_nifti(path, page)
     if reader is tiff.read_tiff:
         try:
-            raster = tiff.read_tiff(path, page or 0)
+            raster = tiff.read_tiff(path, page or 0, inks_as_bands)
         except tiff.LeftToPillow:
             return read_pillow(path, page or 0)
         return replace(raster, metadata=replace(raster.metadata, exif=exif_of_file(path)))

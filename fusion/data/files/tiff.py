@@ -28,16 +28,20 @@ _REFUSED = {
 }
 
 
+INKS = "CMYK converted to RGB without a profile; bands=each takes its planes as measured bands"
+
+
 class LeftToPillow(Exception):
     """Palettes, YCbCr, 8-bit CMYK and Lab: Pillow converts them."""
 
 
-def read_tiff(path: Path, page: int = 0) -> Raster:
+def read_tiff(path: Path, page: int = 0, inks_as_bands: bool = False) -> Raster:
     """Read one page.
 
     Args:
         path: the file.
         page: counted from 0; thumbnails and overviews do not count.
+        inks_as_bands: take the planes of a CMYK file as four measured bands, as which Matlab writes them.
 
     Raises:
         LeftToPillow: a colour model that Pillow is for.
@@ -45,7 +49,7 @@ def read_tiff(path: Path, page: int = 0) -> Raster:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            return _read(file, path, page)
+            return _read(file, path, page, inks_as_bands)
     except (DataError, LeftToPillow):
         raise
     except MemoryError:
@@ -68,7 +72,7 @@ def count_pages(file: tifffile.TiffFile) -> list[Any]:
     return pages or list(file.pages)
 
 
-def _read(file: tifffile.TiffFile, path: Path, number: int) -> Raster:
+def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool) -> Raster:
     pages = count_pages(file)
     if not 0 <= number < len(pages):
         raise DataError(f"{path}: has {len(pages)} page(s), page {number} (counted from 0) was asked for.")
@@ -76,6 +80,8 @@ def _read(file: tifffile.TiffFile, path: Path, number: int) -> Raster:
     page = page.aspage() if hasattr(page, "aspage") else page
     photometric, samples = int(page.photometric or 0), int(page.samplesperpixel)
     extras = [int(extra) for extra in page.extrasamples or ()]
+    if photometric == _CMYK and inks_as_bands:
+        photometric = 1
     if photometric in _REFUSED:
         raise DataError(f"{path}: {_REFUSED[photometric]}.")
     deep = page.dtype is not None and page.dtype.itemsize > 1
@@ -191,7 +197,7 @@ def _channels(
         white = limits[1]
         ink = planes[:4].astype(np.float64) / white
         planes = np.rint((1 - ink[:3]) * (1 - ink[3]) * white).astype(planes.dtype)
-        return planes, None, "rgb", ["CMYK converted to RGB without a profile"]
+        return planes, None, "rgb", [INKS]
     if len(planes) > colors and len(extras) >= len(planes) - colors:
         kinds = extras[-(len(planes) - colors) :]
         places = [colors + i for i, kind in enumerate(kinds) if kind in (1, 2)]

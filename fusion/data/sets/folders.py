@@ -60,7 +60,7 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
             raise ConfigError(f"pairing={pairing}: unknown, expected one of {', '.join(RULES)}.")
         super().__init__(Path(str(a)).parent, **options)
         self.task = task
-        self.a, self.b = Path(str(a)), Path(str(b))  # numbers are names too
+        self.a, self.b = Path(str(a)).expanduser(), Path(str(b)).expanduser()  # numbers are names too
         self.reference = None if reference is None else Path(str(reference))
         self.recursive, self.ignore = recursive, [Path(path) for path in ignore]
         self.paired_by: str | None = None
@@ -77,7 +77,9 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         for key, path in (("a", self.a), ("b", self.b)):
             if not path.exists():
                 kind = "no such file" if path.suffix.lower() in READABLE else "no such file or folder"
-                raise DataError(f"{key}={path}: {kind}.\n{self.layout}" if kind.endswith("folder") else f"{key}={path}: {kind}.")
+                raise DataError(
+                    f"{key}={path}: {kind}.\n{self.layout}" if kind.endswith("folder") else f"{key}={path}: {kind}."
+                )
         if self.a.is_file() and self.b.is_file():
             return [Pair(stem_of(self.a), self.a, self.b, self.reference)]
         if self.a.is_file() != self.b.is_file():

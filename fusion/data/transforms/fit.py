@@ -49,7 +49,9 @@ def check_fit(fit: Fit) -> Fit:
             return fit
     elif isinstance(fit, Sequence) and len(fit) == 3 and all(isinstance(x, int | float) for x in fit) and fit[0] > 0:
         return [float(x) for x in fit]
-    raise ConfigError(f"fit={fit}: expected {', '.join(FITS)} or [scale,dx,dy]: its size in pixels of the other source, and where")
+    raise ConfigError(
+        f"fit={fit}: expected {', '.join(FITS)} or [scale,dx,dy]: its size in pixels of the other source, and where"
+    )
 
 
 def place(size: tuple[int, int], target: tuple[int, int], fit: Fit = "contain") -> Placement:
@@ -136,7 +138,9 @@ def resize_mask(mask: np.ndarray | None, old: tuple[int, int], size: tuple[int, 
         return np.ones(size, bool)
     if old == size:
         return mask
-    shares = F.resize(torch.from_numpy(mask[None].astype(np.float32)), list(size), F.InterpolationMode.BILINEAR, antialias=True)
+    shares = F.resize(
+        torch.from_numpy(mask[None].astype(np.float32)), list(size), F.InterpolationMode.BILINEAR, antialias=True
+    )
     return shares[0].numpy() > 0.999
 
 

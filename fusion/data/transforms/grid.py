@@ -83,7 +83,9 @@ def on_one_grid(
         if raster.size != target.size or not isinstance(geometry.fit, str):
             result[index], overlap = fit_raster(raster, target.size, geometry.fit)
             if (overlap.bottom - overlap.top, overlap.right - overlap.left) != target.size:
-                share = (overlap.bottom - overlap.top) * (overlap.right - overlap.left) / (target.size[0] * target.size[1])
+                share = (
+                    (overlap.bottom - overlap.top) * (overlap.right - overlap.left) / (target.size[0] * target.size[1])
+                )
                 notes.append(
                     f"{labels[index]} covers columns {overlap.left} to {overlap.right}, rows {overlap.top} to {overlap.bottom} "
                     f"of {labels[base]}, {100 * share:.0f} % of it; the rest shows {labels[base]} alone "

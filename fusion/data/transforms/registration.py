@@ -230,7 +230,7 @@ def _sane(matrix: np.ndarray, shape: tuple[int, ...]) -> bool:
         return False
     x, y = moved[0] / moved[2], moved[1] / moved[2]
     area = 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
-    return 0.3 < area / (height * width) < 3 and bool((np.abs(np.array([x, y]) - corners[:2]).max() < 0.5 * max(shape)))
+    return 0.3 < area / (height * width) < 3 and bool(np.abs(np.array([x, y]) - corners[:2]).max() < 0.5 * max(shape))
 
 
 def _opencv() -> Any:

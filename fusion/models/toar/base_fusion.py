@@ -27,7 +27,9 @@ class BaseFusion(FusionModel):
     """
 
     native_color = "a"
-    weights_help = "leave model.weights=toar_base, which comes trained, or train experiment=toar_stage1 and give ckpt_path=RUN_FOLDER"
+    weights_help = (
+        "leave model.weights=toar_base, which comes trained, or give ckpt_path=RUN_FOLDER of experiment=toar_stage1"
+    )
 
     def __init__(
         self,

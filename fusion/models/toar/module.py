@@ -46,7 +46,9 @@ class TOAR(FusionModel):
     """
 
     native_color = "a"
-    weights_help = "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+    weights_help = (
+        "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+    )
 
     def __init__(
         self,
