@@ -3,14 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fusion.data.files.formats import OTHER_PICTURES, READABLE, WRITABLE, format_to_write, suffix_of
+from fusion.data.files.formats import OTHER_PICTURES, READABLE, WRITABLE, format_to_write, stem_of, suffix_of
 from fusion.data.files.pairs import Pair
 from fusion.data.files.raster import DEPTHS, Raster
 from fusion.errors import ConfigError
 
+_NOT_KEPT = (".ppm", ".pgm", ".pnm")
+"""Formats without metadata or compression, whose results become PNG unless they are asked for."""
 FORMATS = ("keep", *(suffix.lstrip(".") for suffix in WRITABLE))
 
 
@@ -62,10 +64,12 @@ def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> tuple[list[Job], int
         own = suffix_of(pair.a)
         suffix = f".{options['format']}" if options["format"] != "keep" else own
         fixed = one_file or options["format"] != "keep"
+        if options["format"] == "keep" and suffix in _NOT_KEPT:
+            suffix = ".png"
         if suffix == own and suffix in WRITABLE:
             suffix = pair.a.suffix  # as it is spelled
         suffix = suffix if suffix.lower() in WRITABLE else ".png"
-        target = out if one_file else out / f"{pair.name}{suffix}"
+        target = out if one_file else out / PurePosixPath(pair.name).parent / f"{stem_of(pair.a)}{suffix}"
         if target.resolve() in (pair.a.resolve(), pair.b.resolve()):
             raise ConfigError(f"out={out}: {target} is a source; choose another folder")
         jobs.append(Job(pair, target, fixed))

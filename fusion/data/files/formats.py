@@ -56,9 +56,8 @@ WRITABLE = tuple(
 )
 """Endings that results can be written with."""
 OTHER_PICTURES = frozenset(
-    f".{name}"
-    for name in ["heic", "heif", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2", "psd", "svg", "pdf", "ico", "tga", "dcm", "mp4", "mov", "avi", "mkv", "webm", "h5", "mat"]
-)
+    (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".pdf", ".ico")
+) | frozenset((".tga", ".dcm", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".h5", ".mat"))
 """Endings of picture-like files that cannot be read, to be told from names of folders."""
 
 _BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}

@@ -16,8 +16,8 @@ _ROLES_A = frozenset(
     ("a", "vis", "vi", "visible", "rgb", "color", "colour", "w", "wide", "v", "over", "oe", "far", "mri", "pan", "eo")
 )
 _ROLES_B = frozenset(
-    ("b", "ir", "inf", "infrared", "thermal", "t", "th", "tir", "lwir", "nir", "previewdata", "under", "ue", "near", "pet", "spect", "ms")
-)
+    ("b", "ir", "inf", "infrared", "thermal", "t", "th", "tir", "lwir", "nir", "previewdata", "under", "ue", "near")
+) | frozenset(("pet", "spect", "ms"))
 """Parts of names that say which source a picture is."""
 
 Key = Callable[[str], str | None]
@@ -51,7 +51,7 @@ def pair_files_of(
         layout: expected tree, shown when a folder is missing or empty.
 
     Returns:
-        The pairs in natural order, named by their `a` (with its sub-folder), and a line for the user where another rule than
+        The pairs in natural order, named by what their names share (with their sub-folder), and a line for the user where another rule than
         equal names was taken.
 
     Raises:
@@ -77,7 +77,7 @@ def pair_files_of(
     references = (
         {} if reference is None or not reference.is_dir() else _index(reference, _listed(reference, recursive), key)
     )
-    return [Pair(_name(a, first[n]), first[n], second[n], references.get(n)) for n in names], said
+    return [Pair(_name(a, first[n], key), first[n], second[n], references.get(n)) for n in names], said
 
 
 def _listed(folder: Path, recursive: bool, ignore: Sequence[Path] = (), layout: str = "") -> list[Path]:
@@ -102,10 +102,10 @@ def _walk(folder: Path, recursive: bool, left_out: set[Path]) -> Iterator[Path]:
             yield path
 
 
-def _name(root: Path, path: Path) -> str:
-    """Sub-folder and stem, with forward slashes."""
+def _name(root: Path, path: Path, key: Key = lambda stem: stem) -> str:
+    """Sub-folder and what is compared of the stem, with forward slashes."""
     parent = path.parent.relative_to(root).as_posix()
-    stem = unicodedata.normalize("NFC", stem_of(path))
+    stem = unicodedata.normalize("NFC", key(stem_of(path)) or stem_of(path))
     return stem if parent == "." else f"{parent}/{stem}"
 
 

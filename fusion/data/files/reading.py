@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from fusion.data.files import arrays, tiff
 from fusion.data.files.formats import suffix_of
 from fusion.data.files.metadata import exif_of_file
@@ -25,7 +27,7 @@ def read_raster(path: str | Path, page: int | None = None, inks_as_bands: bool =
     Args:
         path: the file. See docs/formats.md for what can be read.
         page: page, frame or slice, counted from 0; None: the first, of a NIfTI volume the middle one.
-        inks_as_bands: take a CMYK TIFF for four measured bands.
+        inks_as_bands: take every plane as a measured band, the inks of a CMYK TIFF and alpha too.
 
     Raises:
         DataError: missing, empty, damaged, or of a kind that cannot be read, which is named.
@@ -33,6 +35,16 @@ def read_raster(path: str | Path, page: int | None = None, inks_as_bands: bool =
     path = Path(path)
     head = _head(path)
     reader = _reader(path, head)
+    raster = _read(path, reader, page, inks_as_bands)
+    if inks_as_bands and raster.alpha is not None and raster.limits is not None:
+        low, high = raster.limits
+        plane = np.rint(raster.alpha * (high - low) + low) if raster.depth != "float" else raster.alpha
+        planes = np.concatenate([raster.planes, plane.astype(raster.planes.dtype)[None]])
+        return replace(raster, planes=planes, channels="bands", alpha=None)
+    return raster
+
+
+def _read(path: Path, reader: Callable[..., Raster], page: int | None, inks_as_bands: bool) -> Raster:
     if reader is arrays.read_nifti:
         return arrays.read_nifti(path, page)
     if reader is tiff.read_tiff:
