@@ -117,7 +117,8 @@ def build_model(
         load_checkpoint(model, ckpt_path, checkpoint)
     brings = any(config.get(key) is not None for key in ("weights", "base_weights"))
     if isinstance(model, FusionModel):
-        model.untrained = ckpt_path is None and not brings and next(model.parameters(), None) is not None
+        learns = any(parameter.requires_grad for parameter in model.parameters())
+        model.untrained = ckpt_path is None and not brings and learns
     return model.to(torch.device(device)).eval()
 
 

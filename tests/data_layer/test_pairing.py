@@ -22,7 +22,11 @@ CASES = {
     "padded": (["001.png", "002.png", "010.png"], ["1.png", "2.png", "10.png"], "number"),
     "kinds in front": (["vis_1.png", "vis_2.png", "vis_10.png"], ["ir_1.png", "ir_2.png", "ir_10.png"], "number"),
     "kinds behind": (["DJI_0001_W.jpg", "DJI_0002_W.jpg"], ["DJI_0001_T.jpg", "DJI_0002_T.jpg"], "number"),
-    "counters differ": (["DJI_2023_0002_W.jpg", "DJI_2024_0004_W.jpg"], ["DJI_2023_0001_T.jpg", "DJI_2024_0003_T.jpg"], "part 2"),
+    "counters differ": (
+        ["DJI_2023_0002_W.jpg", "DJI_2024_0004_W.jpg"],
+        ["DJI_2023_0001_T.jpg", "DJI_2024_0003_T.jpg"],
+        "part 2",
+    ),
     "letters": (["street_rgb.png", "park_rgb.png"], ["park_ir.png", "street_ir.png"], "prefix"),
     "flir": (["FLIR_1_RGB.jpg", "FLIR_2_RGB.jpg"], ["FLIR_1_PreviewData.jpeg", "FLIR_2_PreviewData.jpeg"], "number"),
 }

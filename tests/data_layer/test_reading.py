@@ -246,7 +246,9 @@ def test_a_narrow_source_is_warned_about_with_the_option_that_mends_it(tmp_path:
     raster = read_raster(thermal(tmp_path))
     scale, said = scale_of(raster, "auto", "range.b")
     assert scale == (0, 65535) and len(said) == 1
-    assert said[0].startswith("warning: ") and "range.b=minmax" in said[0] and "1.5 % of the range 0 to 65535" in said[0]
+    assert (
+        said[0].startswith("warning: ") and "range.b=minmax" in said[0] and "1.5 % of the range 0 to 65535" in said[0]
+    )
     assert scale_of(raster, [7000, 9000], "range.b")[1] == []
     stretched, said = scale_of(raster, "minmax", "range.b")
     unit = stretched.to_unit(raster.planes)

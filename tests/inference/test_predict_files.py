@@ -232,7 +232,9 @@ def test_running_out_of_memory_ends_one_pair_only(door: Door, here: Path, monkey
 
     def hungry(self: Average, a: torch.Tensor, b: torch.Tensor, *rest: object, **more: object) -> object:
         if a.shape[-1] == 50:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ...")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."
+            )
         return plain(self, a, b, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Average, "forward", hungry)

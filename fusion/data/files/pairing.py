@@ -51,7 +51,7 @@ def pair_files_of(
         layout: expected tree, shown when a folder is missing or empty.
 
     Returns:
-        The pairs in natural order, named by what their names share (with their sub-folder), and a line for the user where another rule than
+        The pairs in natural order, named by what their names share, and a line for the user where another rule than
         equal names was taken.
 
     Raises:

@@ -51,12 +51,12 @@ def alignment(a: Tensor | np.ndarray, b: Tensor | np.ndarray, reach: float = 0.2
         a, b: `(C, H, W)`, any type and range; channels are averaged.
         reach: largest displacement looked for, as a share of a side.
     """
+    full = torch.as_tensor(a).shape[-2:]
+    if min(full) < 8:
+        return Alignment(float("nan"), 0.0, 0.0, 0.0)
     first, second = (_prepared(x) for x in (a, b))
     height, width = first.shape
-    full = torch.as_tensor(a).shape[-2:]
     zoom = max(full) / max(height, width)
-    if min(height, width) < 8:
-        return Alignment(float("nan"), 0.0, 0.0, 0.0)
     e1, e2 = edge_orientation(first), edge_orientation(second)
     spectrum = torch.fft.fft2(e1, s=(2 * height, 2 * width)).conj() * torch.fft.fft2(e2, s=(2 * height, 2 * width))
     correlation = torch.fft.ifft2(spectrum).real  # [dy, dx]: b moved by (dy, dx) against a
