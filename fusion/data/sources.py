@@ -155,7 +155,8 @@ class Sources:
 
     def _alpha(self) -> np.ndarray | None:
         """Alpha of the source that has one; of several the more opaque."""
-        found = [raster.alpha for raster in self.rasters if raster.alpha is not None]
+        first, *others = (raster.alpha for raster in self.rasters)
+        found = [alpha for alpha in (first, *(x for x in others if x is not None and x.min() < 1)) if alpha is not None]
         alpha = np.maximum.reduce(found) if found else None
         covered = self._covered()
         if covered is not None and self.overlap == "alpha":

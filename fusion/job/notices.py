@@ -9,14 +9,18 @@ SHOWN = 3
 
 
 class Notices:
-    """Prints lines about single files, and counts those of a kind that were seen often enough."""
+    """Prints every line once, and counts those of a kind that were seen often enough."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
+        self._lines: set[str] = set()
 
     def add(self, *lines: str) -> None:
         """Print what is new."""
         for line in lines:
+            if line in self._lines:
+                continue
+            self._lines.add(line)
             kind = _kind(line)
             self._seen[kind] += 1
             if self._seen[kind] <= SHOWN:

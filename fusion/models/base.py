@@ -10,7 +10,7 @@ from torch import Tensor
 from fusion.data.batch import FusionBatch
 from fusion.errors import WeightsError
 from fusion.models.color import NativeColor, check_color, fuse_in_color
-from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_multiple
+from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.models.scores import ScoreTable
 from fusion.models.trained import TrainedModel
@@ -39,6 +39,8 @@ class FusionModel(TrainedModel, ABC):
     """Where trained weights come from, for the message that refuses to fuse without them."""
     untrained: bool = False
     """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
+    least_side: int = 1
+    """Smaller pictures are extended by reflection and cropped back."""
     example_size: tuple[int, int] = (64, 64)
     """A small `(H, W)` that `forward` accepts, for checks and benchmarks."""
 
@@ -101,7 +103,11 @@ class FusionModel(TrainedModel, ABC):
             with torch.inference_mode():
 
                 def run(x: Tensor, y: Tensor) -> FusionOutput:
-                    return self._fuse_tensor(x, y, task, **controls)
+                    height, width = x.shape[-2:]
+                    x, y = (reflect_to_least(image, self.least_side) for image in (x, y))
+                    made = self._fuse_tensor(x, y, task, **controls)
+                    made.fused = made.fused[..., :height, :width]
+                    return made
 
                 output = fuse_in_color(run, first, second, color, self.native_color)
                 output.fused = output.fused.float().clamp(0, 1)

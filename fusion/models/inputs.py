@@ -8,9 +8,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from fusion.data.files.arrays import from_array
 from fusion.data.files.pillow import from_pillow
-from fusion.data.files.raster import Raster
+from fusion.data.files.raster import Raster, limits_of
 from fusion.data.files.reading import read_raster
 from fusion.data.sources import Sources, prepare
 from fusion.errors import DataError
@@ -37,7 +36,7 @@ def describe_arrays(a: Image, b: Image) -> Sources | None:
     """What a result takes over from two arrays: their depth. None for tensors."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         return None
-    return prepare([from_array(a), from_array(b)])
+    return prepare([_of_array(a), _of_array(b)])
 
 
 def _raster(image: Image, name: str) -> Raster:
@@ -46,8 +45,14 @@ def _raster(image: Image, name: str) -> Raster:
     if isinstance(image, PIL.Image.Image):
         return from_pillow(image)
     if isinstance(image, np.ndarray):
-        return from_array(image)
+        return _of_array(image)
     raise DataError(f"{name}: a tensor beside a file or a Pillow image; give two of a kind")
+
+
+def _of_array(array: np.ndarray) -> Raster:
+    """An array HxW or HxWxC as a picture."""
+    planes = np.ascontiguousarray((array[..., None] if array.ndim == 2 else array).transpose(2, 0, 1))
+    return Raster(planes, "gray" if len(planes) == 1 else "rgb", limits_of(planes))
 
 
 def image_batch(image: Image, name: str = "image") -> Tensor:
@@ -123,6 +128,15 @@ def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
         total = -(-size // multiple) * multiple
         if total > size:
             image = image.index_select(axis, _reflected_indices(size, total, image.device))
+    return image
+
+
+def reflect_to_least(image: Tensor, least: int) -> Tensor:
+    """Extend `(..., H, W)` at the bottom and right by reflection, until no side is shorter than `least`."""
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        if size < least:
+            image = image.index_select(axis, _reflected_indices(size, least, image.device))
     return image
 
 

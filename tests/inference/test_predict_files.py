@@ -310,3 +310,29 @@ def test_scoring_reads_depth_and_range_as_fusing_does(door: Door, here: Path) ->
     unit = deep.astype(float) / 2047
     mse = ((unit[0] - unit[2]) ** 2).mean() / 2 + ((unit[1] - unit[2]) ** 2).mean() / 2
     assert any(abs(float(value) - 10 * np.log10(1 / mse)) < 0.05 for value in row if value.replace(".", "").isdigit())
+
+
+# Verify --------------------------------------------------------------------------------------------------------------
+
+
+def test_verifying_tells_narrow_and_misaligned_pairs(door: Door, here: Path) -> None:
+    chance = np.random.default_rng(0)
+    canvas = np.full((140, 180), 100, np.uint8)
+    for _ in range(45):
+        y, x = chance.integers(0, 140), chance.integers(0, 180)
+        canvas[y : y + chance.integers(6, 40), x : x + chance.integers(6, 40)] = chance.integers(0, 256)
+    for side in ("1", "2"):
+        (here / side).mkdir()
+    view, moved = canvas[20:120, 20:160], canvas[14:114, 30:170]
+    Image.fromarray(view).save("1/good.png")
+    Image.fromarray(255 - view).save("2/good.png")
+    Image.fromarray(view).save("1/off.png")
+    Image.fromarray(255 - moved).save("2/off.png")
+    Image.fromarray(view).save("1/thermal.png")
+    tifffile.imwrite("2/thermal.tif", (7200 + view * 4.0).astype(np.uint16))
+    status, text = door("data", "action=verify", "data=folders", "data.test.folders.a=1", "data.test.folders.b=2")
+    assert status == 0, text
+    assert "1 pairs whose images do not lie on top of each other: off by about (-10, 6) pixels" in text
+    assert "1 files use little of their range: 2/thermal.tif: its values" in text
+    row = next(line for line in text.splitlines() if line.startswith("test"))
+    assert "(3)" in row  # three pairs with a score of alignment
