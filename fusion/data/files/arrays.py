@@ -195,6 +195,7 @@ def from_array(
         valid = np.isfinite(planes).all(0)
     channels = {1: "gray", 3: "rgb"}.get(len(planes), "bands")
     planes = np.ascontiguousarray(planes)
+    planes = planes if planes.flags.writeable else planes.copy()
     return Raster(planes, channels, limits, alpha, valid, None, pages, page, Metadata(), path)  # type: ignore[arg-type]
 
 

@@ -101,6 +101,8 @@ def read_pair(a: str | Path, b: str | Path, match_size: Literal["a", "b"] | None
     first, second = read_image(a), read_image(b)
     if first.pixels.shape == second.pixels.shape:
         return first, second
+    if match_size in ("a", "b"):
+        _warn_of_stretching(a, b, first, second)
     if match_size == "a":
         return first, second._replace(pixels=resize(second.pixels, first.pixels.shape[-2:]))
     if match_size == "b":
@@ -112,6 +114,18 @@ def read_pair(a: str | Path, b: str | Path, match_size: Literal["a", "b"] | None
         f"Images of one pair must have the same size (width x height): {sizes}; "
         "align them, or set match_size=a (resize b to a) or match_size=b."
     )
+
+
+def _warn_of_stretching(a: str | Path, b: str | Path, first: Picture, second: Picture) -> None:
+    """Sizes of one shape agree within a pixel after scaling; others are changed in shape."""
+    (height, width), (rows, columns) = (picture.pixels.shape[-2:] for picture in (first, second))
+    scale = min(rows / height, columns / width)
+    if max(abs(rows - height * scale), abs(columns - width * scale)) > 1.5:
+        warnings.warn(
+            f"{a} and {b}: {width}x{height} and {columns}x{rows} differ in shape, so match_size stretches one of them; "
+            "python -m fusion.predict fits it with fit=contain or cover",
+            stacklevel=3,
+        )
 
 
 def resize(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -49,8 +49,9 @@ def check_range(value: Range, key: str = "range") -> Range:
         if value in RANGES:
             return value
     elif isinstance(value, Sequence) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
-        if value[0] < value[1]:
-            return [float(value[0]), float(value[1])]
+        low, high = float(value[0]), float(value[1])
+        if low < high:
+            return [low, high]
         raise ConfigError(f"{key}={list(value)}: expected [low, high] with low below high")
     raise ConfigError(f"{key}={value}: expected {', '.join(RANGES)} or [low, high] in the units of the file")
 

@@ -233,12 +233,12 @@ def _metadata(page: Any, tags: dict[int, Any], orientation: int) -> Metadata:
         if tag is not None and not (orientation not in (0, 1) and code != NODATA):  # turned pixels lose their reference
             value = tag.value
             geo.append((code, int(tag.dtype), 0 if isinstance(value, str) else int(tag.count), value))
-    resolution = [_ratio(tags.get(code)) for code in (282, 283)]
+    across, down = (_ratio(tags.get(code)) for code in (282, 283))
     unit = int(tags.get(296, 2))
     dpi = None
-    if None not in resolution and unit in (2, 3) and min(resolution) > 0:  # type: ignore[type-var]
+    if across and down and min(across, down) > 0 and unit in (2, 3):
         factor = 1.0 if unit == 2 else 2.54
-        dpi = (resolution[0] * factor, resolution[1] * factor)  # type: ignore[operator]
+        dpi = (across * factor, down * factor)
     icc, xmp = tags.get(ICC), tags.get(XMP)
     return Metadata(
         icc=bytes(icc) if isinstance(icc, bytes | bytearray) else None,

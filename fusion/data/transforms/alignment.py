@@ -51,7 +51,7 @@ def alignment(a: Tensor | np.ndarray, b: Tensor | np.ndarray, reach: float = 0.2
         a, b: `(C, H, W)`, any type and range; channels are averaged.
         reach: largest displacement looked for, as a share of a side.
     """
-    full = torch.as_tensor(a).shape[-2:]
+    full = a.shape[-2:]
     if min(full) < 8:
         return Alignment(float("nan"), 0.0, 0.0, 0.0)
     first, second = (_prepared(x) for x in (a, b))
@@ -79,7 +79,8 @@ def alignment(a: Tensor | np.ndarray, b: Tensor | np.ndarray, reach: float = 0.2
 
 def _prepared(image: Tensor | np.ndarray) -> Tensor:
     """`(H, W)` float32, at most `SIDE` pixels long, its mean and spread taken out."""
-    gray = torch.as_tensor(image).float().mean(0)[None, None]
+    tensor = image.float() if isinstance(image, Tensor) else torch.from_numpy(np.array(image, np.float32))
+    gray = tensor.mean(0)[None, None]
     gray = torch.nan_to_num(gray)
     scale = SIDE / max(gray.shape[-2:])
     if scale < 1:
