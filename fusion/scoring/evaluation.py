@@ -64,6 +64,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     model = build_model(model_of_job(cfg), cfg.ckpt_path)
     check_controls(model, controls)
+    model.untrained = model.untrained and not config["allow_untrained"]
+    model.refuse_untrained()
     model.eval_controls = controls
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if model_of_job(cfg) is None else None
