@@ -78,9 +78,17 @@ def _verify(data: FusionDataModule, threads: int) -> None:
     rows: list[dict[str, object]] = []
     problems: list[str] = []
     doubts: list[str] = []
+    missing: dict[str, str] = {}
     for part, datasets in data.parts.items():
         for dataset in datasets.values():
-            report = verify(dataset, threads)
+            try:
+                report = verify(dataset, threads)
+            except DataError as error:
+                missing[f"{part} {dataset.name} {dataset.split}"] = str(error)
+                rows.append(
+                    {"part": part, "set": dataset.name, "task": dataset.task, "split": dataset.split, **_NOTHING}
+                )
+                continue
             rows.append(
                 {
                     "part": part,
@@ -97,13 +105,24 @@ def _verify(data: FusionDataModule, threads: int) -> None:
             )
             problems += report.problems
             doubts += report.doubts
+    if missing and len(missing) == len(rows):
+        raise DataError(next(iter(missing.values())))
     _print(rows)
+    for line in dict.fromkeys(missing.values()):
+        print(f"missing: {line}")
     for line in dict.fromkeys(doubts):
         print(f"doubtful: {line}")
     for line in dict.fromkeys(problems):
         print(f"unusable: {line}")
     if problems:
         raise DataError(f"{len(dict.fromkeys(problems))} pairs cannot be used, see above; mend or exclude them")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} data sets are missing ({', '.join(missing)}), see above; the others were read"
+        )
+
+
+_NOTHING = {"pairs": "missing"} | dict.fromkeys(("size", "grey a/b", "references", "labels", "unusable"), "-")
 
 
 def _synthesize(data: FusionDataModule, config: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
+from fusion.data.files.partial import share_cuts
 from fusion.data.joint import JointDataset
 from fusion.data.loader import FusionDataLoader, collate, processors, to_float
 from fusion.data.sample import Transform
@@ -111,6 +112,7 @@ class FusionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.parts = {"train": _given(train), "val": _given(val), "test": _given(test)}
+        share_cuts(dataset for part in self.parts.values() for dataset in part.values())
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.tasks = _order(self.parts["train"].values(), tasks)
         self.epoch_by, self.rounds_per_epoch = epoch_by, rounds_per_epoch

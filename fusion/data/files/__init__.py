@@ -1,0 +1,1 @@
+"""Files on disk: decoding, pairing, labels, selection, caching."""
