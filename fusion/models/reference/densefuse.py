@@ -63,9 +63,18 @@ class _Conv(nn.Module):
 class _DenseBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.denseblock = nn.ModuleList(nn.ModuleDict({"dense_conv": _Conv(16 * i, 16)}) for i in (1, 2, 3))
+        self.denseblock = nn.ModuleList(_DenseConv(16 * i, 16) for i in (1, 2, 3))
 
     def forward(self, features: Tensor) -> Tensor:
         for layer in self.denseblock:
-            features = torch.cat([features, layer["dense_conv"](features).relu()], dim=1)
+            features = layer(features)
         return features
+
+
+class _DenseConv(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.dense_conv = _Conv(in_channels, out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([features, self.dense_conv(features).relu()], dim=1)

@@ -35,6 +35,9 @@ class ReferenceFusion(FusionModel):
         base: see `FusionModel`.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -91,7 +94,7 @@ class ReferenceFusion(FusionModel):
         super().on_load_checkpoint(checkpoint)
         self.has_weights = True
 
-    def forward(self, a: Tensor, b: Tensor, task: str = "vif") -> FusionOutput:
+    def forward(self, a: Tensor, b: Tensor, task: str = "vif") -> FusionOutput:  # type: ignore[override]
         """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is not clipped unless it is stretched or joined with chroma."""
         if self.sees == "luma":
             (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
