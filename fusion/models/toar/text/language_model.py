@@ -21,16 +21,25 @@ class LanguageModelText:
             end, whose tokens count too (released T-OAR code); False takes the sentence alone.
         dtype: of the computation.
         device: where it runs; null: the GPU if there is one.
+        recognise: cosine similarity from which on a sentence counts as another wording of a known one; None: take every
+            sentence, as the paper does.
     """
 
     is_costly = True
 
     def __init__(
-        self, model: str, dim: int, chat: bool = False, dtype: str = "float32", device: str | None = None
+        self,
+        model: str,
+        dim: int,
+        chat: bool = False,
+        dtype: str = "float32",
+        device: str | None = None,
+        recognise: float | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise ConfigError(f"model.text_encoder.dtype={dtype} is not one of {', '.join(_DTYPES)}")
         self.model, self.dim, self.chat, self.dtype = model, dim, chat, dtype
+        self.recognise = recognise
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.identity = f"language model {model} chat={chat} dtype={dtype} mean of last hidden states"
         self._loaded: tuple[Any, Any] | None = None
