@@ -4,10 +4,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fusion.cli import door
-from fusion.config import check, instantiate
 from fusion.downstream.judges.labelling import write_labels
 from fusion.errors import ConfigError
+from fusion.job.cli import door
+from fusion.job.config import check, instantiate
 
 
 @door("label")

@@ -9,8 +9,8 @@ from PIL import Image
 from fusion.data import M3FD, MSRS, SCIE, VT5000, BoxDataset, FusionDataModule, SICEPairs, collate
 from fusion.data.__main__ import _verify
 from fusion.data.files.boxes import read_yolo_boxes, write_voc_boxes
+from fusion.data.files.labels import read_voc_boxes
 from fusion.data.files.partial import share_cuts, shrink
-from fusion.data.labels import read_voc_boxes
 from fusion.errors import ConfigError, DataError
 
 from .conftest import Writer, write_boxes

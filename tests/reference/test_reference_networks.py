@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fusion.api import compose, load_model
-from fusion.config import check
-from fusion.data.image import read_image
+from fusion.data.files.image import read_image
 from fusion.errors import ConfigError, WeightsError
+from fusion.job.config import check
 from fusion.layers.color import split_luma
 from fusion.models.baselines import LaplacianPyramid
 from fusion.models.reference import DenseFuseNetwork, IFCNNNetwork, ReferenceFusion, SeAFusionNetwork

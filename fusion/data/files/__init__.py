@@ -1,1 +1,1 @@
-"""Files on disk: decoding, pairing, labels, selection, caching."""
+"""Files on disk to tensors: pairing, decoding, labels, selections, the cache."""

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 import torch
 from torch import Tensor
 
-from fusion.data.labels import read_voc_boxes
+from fusion.data.files.labels import read_voc_boxes
 from fusion.errors import DataError
 
 _UNKNOWN_SIZE = (2**20, 2**20)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data.files.boxes import BoxFiles
+from fusion.data.files.pairs import Pair, find_folder, fold, pair_folders
 from fusion.data.labelled import MaskDataset
-from fusion.data.pairs import Pair, find_folder, fold, pair_folders
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 
