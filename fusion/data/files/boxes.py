@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fusion.data.files.labels import read_voc_boxes
 from fusion.errors import DataError
+from fusion.files import write_text
 
 _UNKNOWN_SIZE = (2**20, 2**20)
 
@@ -122,11 +123,9 @@ def write_voc_boxes(
         corners = "".join(f"<{key}>{value + offset:.2f}</{key}>" for key, value in keys)
         lines.append(f"<object><name>{escape(name)}</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([*lines, "</annotation>\n"]), encoding="utf-8")
+        return write_text(path, "\n".join([*lines, "</annotation>\n"]))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    return path
 
 
 def _numbers(line: str, where: str) -> list[float]:

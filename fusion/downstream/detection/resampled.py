@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from fusion.data.batch import FusionBatch
-from fusion.downstream.bootstrap import gathered, resamples, with_intervals
 from fusion.downstream.detection.scores import COCO_IOUS, Detections
 from fusion.downstream.labels import boxes_of
 from fusion.errors import DataError
+from fusion.metrics.bootstrap import gathered, resamples, with_intervals
 
 MAX_DETECTIONS = 100
 RECALLS = np.linspace(0, 1, 101)

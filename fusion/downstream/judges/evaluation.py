@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.downstream.bootstrap import differences
 from fusion.downstream.detection.evaluation import DetectionEvaluation
 from fusion.downstream.detection.resampled import ResampledDetectionScores
 from fusion.downstream.evaluation import DownstreamEvaluation
@@ -13,6 +12,7 @@ from fusion.downstream.judges.segmenter import MFNetSegmenter
 from fusion.downstream.segmentation.evaluation import SegmentationEvaluation
 from fusion.downstream.segmentation.resampled import ResampledSegmentationScores
 from fusion.files import markdown, write_csv, write_text
+from fusion.metrics.bootstrap import differences
 
 
 class _Judged(DownstreamEvaluation):

@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torchvision.ops import batched_nms
 
 from fusion.data.dataset import PairDataset
 from fusion.data.files.boxes import write_voc_boxes
+from fusion.data.files.image import write_image
 from fusion.downstream.judges.coco import CocoDetector
 from fusion.downstream.judges.segmenter import MFNetSegmenter
 from fusion.errors import DataError
@@ -53,12 +52,7 @@ def _write(sample: dict[str, Any], judge: Any, out: Path, score: float) -> None:
     a, b = (image_batch(sample[key]) for key in ("a", "b"))
     size = (a.shape[-2], a.shape[-1])
     if isinstance(judge, MFNetSegmenter):
-        path = out / f"{sample['name']}.png"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(judge.segment_pair(a, b)[0].numpy().astype(np.uint8)).save(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        write_image(out / f"{sample['name']}.png", judge.segment_pair(a, b).to(torch.uint8))
         return
     detector: CocoDetector = judge
     found = [detector.detect(image)[0] for image in (a, b)]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
-from fusion.downstream.bootstrap import gathered, resamples, with_intervals
 from fusion.downstream.labels import masks_of
 from fusion.downstream.segmentation.scores import IGNORE
 from fusion.errors import DataError
+from fusion.metrics.bootstrap import gathered, resamples, with_intervals
 
 
 class ResampledSegmentationScores:

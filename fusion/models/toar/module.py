@@ -73,7 +73,7 @@ class TOAR(FusionModel):
         self.regulation = Regulation(regulation, text_encoder.dim, channels, blocks - 1, adapted_dim, share_adapter)
         self.text = TextFeatures(text_encoder, text_cache)
         self.instructions = Instructions(instructions)
-        self.recognise = Recognition(self.instructions, self.text, text_encoder.recognise, wordings)
+        self.recognise = Recognition(self.instructions, self.text, getattr(text_encoder, "recognise", None), wordings)
         self.instruction, self.share = instruction, paraphrase
         self._has_weights = False
         self._makers = {task: make for task, make in (task_networks or {}).items() if make is not None}
@@ -156,6 +156,9 @@ class TOAR(FusionModel):
     def _refuse_untailored(self, instruction: Instruction | None) -> None:
         if instruction in (None, PLAIN) or self.is_tailored:
             return
+        check = getattr(self.text.encoder, "check", None)
+        if check is not None:  # what is not installed is said first
+            check()
         said = instruction if isinstance(instruction, str) else ", ".join(map(str, instruction or ()))
         raise ConfigError(
             f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; give "

@@ -55,6 +55,19 @@ class LanguageModelText:
         tokenizer, network = self._load()
         return torch.stack([self._sentence(tokenizer, network, sentence) for sentence in sentences])
 
+    def check(self) -> None:
+        """Say what is missing, without loading the model.
+
+        Raises:
+            ConfigError: transformers is not installed.
+        """
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(
+                "this text encoder needs transformers: pip install 'fusion[text]', or take model/text_encoder=hashed"
+            ) from error
+
     def release(self) -> None:
         """Forget the language model."""
         self._loaded = None
@@ -76,12 +89,9 @@ class LanguageModelText:
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is not None:
             return self._loaded
-        try:
-            from transformers import AutoModel, AutoTokenizer
-        except ImportError as error:
-            raise ConfigError(
-                "this text encoder needs transformers: pip install 'fusion[text]', or take model/text_encoder=hashed"
-            ) from error
+        self.check()
+        from transformers import AutoModel, AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model)
             network = AutoModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype))
