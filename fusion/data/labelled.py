@@ -27,7 +27,8 @@ class LabelledDataset(PairDataset):
         split: one of `splits`.
         labels: True: every pair needs its label file; False: leave labels alone; None: read them if their folder is
             there.
-        label_dir: folder of label files in place of the data set's own, such as those that `fusion.label` writes.
+        label_dir: folder of label files in place of the data set's own, such as those of
+            `python -m fusion.data action=label`.
         options: those of `PairDataset`.
 
     Raises:

@@ -157,3 +157,19 @@ def test_references_of_sice(tmp_path: Path) -> None:
     assert "reference" not in SCIE(tmp_path / "without")[0]
     dataset = SCIE(SICEPairs(tmp_path / "SICE", tmp_path / "SCIE").prepare())
     assert round(float(dataset[0]["reference"].float().mean())) == 77 and len(dataset) == 1
+
+
+def test_labels_need_a_judge_and_a_folder(data_dir: Path) -> None:
+    from .test_data_configs import composed, main
+
+    for options, said in (
+        ([], r"action=label: no judge; give judge=coco"),
+        (["judge=coco"], "out: not given"),
+        (["judge=coco", f"out={data_dir}/new"], "weights of the detector are not part of this package"),
+        (
+            ["judge=mfnet", f"out={data_dir}/new", "part=val"],
+            "part=val: this data has none; expected one of train, test",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            main(composed("msrs", data_dir, "action=label", *options))
