@@ -71,7 +71,7 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
     board = compare(suite, values)
     write_report(board, values, settings, out, config["plot"])
     if config.get("report"):
-        published = read_published(config.get("published"), suite)
+        published = read_published(config.get("published"), suite, board.images)
         print(f"page: {write_page(board, values, jobs, settings, Path(config['report']), published)}")
     journal.close(finished=not problems)
     if problems:

@@ -32,7 +32,7 @@ def write_page(
     jobs: Sequence[Job],
     settings: Mapping[str, Any],
     path: Path,
-    published: Published = (),  # type: ignore[assignment]
+    published: Published = (),
 ) -> Path:
     """Write the page; it needs no other file and no network.
 
@@ -106,9 +106,8 @@ def _table(board: Leaderboard, values: Values, published: Published) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     body = f"<tbody>{''.join(rows)}</tbody>"
     if published:
-        lines = [
-            f'<tr><th colspan="{len(columns) + 2}">published values, on the publication\u2019s own pairs; not ranked</th></tr>'
-        ]
+        said = "published: means over the same pairs if published pair by pair, else as published; not ranked"
+        lines = [f'<tr><th colspan="{len(columns) + 2}">{said}</th></tr>']
         for method, given in published:
             cells = [f'<th scope="row">{escape(method)}</th>']
             for column in columns:

@@ -1,24 +1,30 @@
 """Published values to show beside measured ones."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from fusion.errors import DataError
 from fusion.metrics import Suite
 
-Published = list[tuple[str, dict[str, float]]]
+Published = Sequence[tuple[str, dict[str, float]]]
 """Method and its values by column of the suite."""
 
 
-def read_published(path: str | Path | None, suite: Suite) -> Published:
+def read_published(path: str | Path | None, suite: Suite, images: Sequence[str] = ()) -> Published:
     """Rows of a CSV with a column `method` and columns named as the suite's metrics, labels or full keys, case aside.
+
+    With a column `image`, as benchmarks publish their values, a method's values are means over those of `images` that it
+    has; methods that have none are left out.
 
     Args:
         path: the file; None: nothing.
         suite: the columns that are looked for; others are left aside.
+        images: names of the scored pairs.
 
     Raises:
-        DataError: no such file, no column `method`, none of the suite's metrics, or a value that is no number.
+        DataError: no such file, no column `method`, none of the suite's metrics, a value that is no number, or other images.
     """
     if path is None:
         return []
@@ -40,14 +46,20 @@ def read_published(path: str | Path | None, suite: Suite) -> Published:
         raise DataError(
             f"published={path}: none of the suite's metrics ({', '.join(c.key.name for c in suite.columns)})"
         )
-    published = []
+    wanted = {name.casefold() for name in images}
+    collected: dict[str, dict[str, list[float]]] = {}
     for place, row in enumerate(rows, 2):
-        values = {}
+        if "image" in headings and row[headings["image"]].casefold() not in wanted:
+            continue
+        values = collected.setdefault(str(row[headings["method"]]), {key: [] for key in found})
         for key, heading in found.items():
             if text := (row[heading] or "").strip():
                 try:
-                    values[key] = float(text)
+                    values[key].append(float(text))
                 except ValueError:
                     raise DataError(f"published={path}, line {place}: '{text}' is no number") from None
-        published.append((str(row[headings["method"]]), values))
-    return published
+    if not collected:
+        raise DataError(f"published={path}: none of its images is among the {len(images)} that were scored")
+    return [
+        (method, {key: fmean(drawn) for key, drawn in values.items() if drawn}) for method, values in collected.items()
+    ]

@@ -102,6 +102,11 @@ def test_published_rows_stand_below_and_are_not_ranked(made, tmp_path):
     published = text[text.index('class="published"') :]
     assert "Theirs" in published and "0.61" in published and "not ranked" in published
     assert read_published(None, SUITE) == []
+    (tmp_path / "pairs.csv").write_text("image,method,Qabf\nw,Theirs,0.5\nX,Theirs,0.7\nother,Theirs,9\nother,Gone,9\n")
+    (only,) = read_published(tmp_path / "pairs.csv", SUITE, ["w", "x", "y"])
+    assert only == ("Theirs", {SUITE.keys[0]: pytest.approx(0.6)})
+    with pytest.raises(DataError, match="none of its images is among the 1 that were scored"):
+        read_published(tmp_path / "pairs.csv", SUITE, ["z"])
 
 
 @pytest.mark.parametrize(
