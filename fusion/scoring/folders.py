@@ -15,6 +15,8 @@ from fusion.metrics import Suite
 from fusion.scoring.jobs import find_jobs
 from fusion.scoring.journal import Journal, stamp
 from fusion.scoring.leaderboard import Leaderboard, compare
+from fusion.scoring.page import write_page
+from fusion.scoring.published import read_published
 from fusion.scoring.report import write_report
 from fusion.scoring.run import SIDES, run_jobs
 from fusion.version import __version__
@@ -72,6 +74,9 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         raise DataError(f"no image could be scored: {'; '.join(problems[:5])}")
     board = compare(suite, values)
     write_report(board, values, settings, out, config["plot"])
+    if config.get("report"):
+        published = read_published(config.get("published"), suite, board.images)
+        print(f"page: {write_page(board, values, jobs, settings, Path(config['report']), published)}")
     journal.close(finished=not problems)
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
