@@ -6,8 +6,8 @@ from fusion.lazy import exports
 from fusion.version import __version__
 
 if TYPE_CHECKING:
-    from fusion.api import load_model
+    from fusion.api import list_models, load_model
 
-__all__ = ["__version__", "load_model"]
+__all__ = ["__version__", "list_models", "load_model"]
 
 __getattr__ = exports(__name__, __file__)

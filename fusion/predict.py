@@ -2,11 +2,16 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door, free_controls
+from fusion.job.cli import door, each_source, free_controls
 from fusion.job.config import check_early, check_sources
 
 
-@door("predict", prepare=free_controls)
+def rewrite(arguments: list[str]) -> list[str]:
+    """Lets `control.KEY=` give any control and `range=` mean both sources."""
+    return each_source("a", "b")(free_controls(arguments))
+
+
+@door("predict", prepare=rewrite)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
     check_sources(cfg, "a", "b")

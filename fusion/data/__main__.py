@@ -1,4 +1,4 @@
-"""Look at data and make it: `python -m fusion.data action=verify|describe|prepare|synthesize data=NAME`."""
+"""Look at data and make it: `python -m fusion.data action=verify|describe|prepare|synthesize|label data=NAME`."""
 
 from omegaconf import DictConfig
 
@@ -34,6 +34,10 @@ def main(cfg: DictConfig) -> None:
         actions.verify_all(data, config["threads"])
     if action == "synthesize":
         actions.synthesize(data, config)
+    if action == "label":
+        from fusion.downstream.judges.labelling import label_data
+
+        label_data(data, config, instantiate(config.get("judge")))
     if config["contact_sheet"]:
         datasets = [dataset for part in data.parts.values() for dataset in part.values()]
         print(f"contact sheet: {verify.contact_sheet(datasets, config['contact_sheet'])}")

@@ -9,7 +9,7 @@ from fusion.data.synthesis.export import export
 from fusion.data.verify import verify
 from fusion.errors import ConfigError, DataError
 
-ACTIONS = ("verify", "describe", "prepare", "synthesize")
+ACTIONS = ("verify", "describe", "prepare", "synthesize", "label")
 
 
 def describe(data: FusionDataModule) -> None:
@@ -52,14 +52,22 @@ def verify_all(data: FusionDataModule, threads: int) -> None:
     """Read every image of every data set and print what was found.
 
     Raises:
-        DataError: some pairs cannot be used.
+        DataError: data sets are missing, or some pairs cannot be used.
     """
     rows: list[dict[str, object]] = []
     problems: list[str] = []
     doubts: list[str] = []
+    missing: dict[str, str] = {}
     for part, datasets in data.parts.items():
         for dataset in datasets.values():
-            report = verify(dataset, threads)
+            try:
+                report = verify(dataset, threads)
+            except DataError as error:
+                missing[f"{part} {dataset.name} {dataset.split}"] = str(error)
+                rows.append(
+                    {"part": part, "set": dataset.name, "task": dataset.task, "split": dataset.split, **_NOTHING}
+                )
+                continue
             rows.append(
                 {
                     "part": part,
@@ -71,18 +79,30 @@ def verify_all(data: FusionDataModule, threads: int) -> None:
                     "gray a/b": f"{report.gray[0]}/{report.gray[1]}",
                     "references": report.references,
                     "labels": report.labels(),
+                    "alignment": report.alignment_text(),
                     "unusable": len(report.problems),
                 }
             )
             problems += report.problems
             doubts += report.doubts
+    if missing and len(missing) == len(rows):
+        raise DataError(next(iter(missing.values())))
     _print(rows)
+    for line in dict.fromkeys(missing.values()):
+        print(f"missing: {line}")
     for line in dict.fromkeys(doubts):
         print(f"doubtful: {line}")
     for line in dict.fromkeys(problems):
         print(f"unusable: {line}")
     if problems:
         raise DataError(f"{len(dict.fromkeys(problems))} pairs cannot be used, see above; repair or exclude them")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} data sets are missing ({', '.join(missing)}), see above; the others were read"
+        )
+
+
+_NOTHING = {"pairs": "missing"} | dict.fromkeys(("size", "grey a/b", "references", "labels", "unusable"), "-")
 
 
 def synthesize(data: FusionDataModule, config: dict[str, Any]) -> None:
