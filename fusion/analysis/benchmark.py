@@ -19,6 +19,7 @@ from fusion.job import runs
 from fusion.job.config import check, instantiate, plain
 from fusion.job.measured import record
 from fusion.models.base import FusionModel
+from fusion.models.compiled import compile_mode
 
 WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -35,6 +36,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     options = {str(key): plain(cfg[key]) for key in cfg if key not in ("model", "paths")}
     size, batch = check_numbers(options)
     autocast_dtype(options["precision"])
+    compile_mode(options["compile"])
     config = check(plain(cfg.model), "model")
     if not options["load_weights"]:
         config = without_weights(config)
@@ -63,7 +65,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     if model is not None:
         torch.manual_seed(options["seed"])
         if options["compile"]:
-            model.compile_network()
+            model.compile_network(options["compile"])
         images = random_batch(size, batch, options["task"], device)
         report["warmup"], report["repeats"] = options["warmup"], options["repeats"]
         report["cost"] = measure(model, images, options["precision"], options["warmup"], options["repeats"]).as_dict()
@@ -165,7 +167,8 @@ def describe(report: Mapping[str, Any]) -> str:
     rows.append(
         ["images", f"{height} x {width} pixels (height x width), batch {report['batch']}, task {report['task']}"]
     )
-    rows.append(["precision", f"{report['precision']}{', compiled' if report['compile'] else ''}"])
+    mode = compile_mode(report["compile"])
+    rows.append(["precision", f"{report['precision']}{f', compiled ({mode})' if mode else ''}"])
     rows.append(["processor", report["processor"]])
     machine = report["machine"]
     git = machine["git"]

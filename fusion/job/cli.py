@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.help import help_text, wants_help
+from fusion.job.paths import quote_paths
 from fusion.job.task import Task, environment, exit_status, finish_sweep
 
 Main = Callable[[DictConfig], Any]
@@ -66,6 +67,19 @@ def free_controls(arguments: list[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
 
 
+def each_source(*sides: str) -> Callable[[list[str]], list[str]]:
+    """Let `range=VALUE` stand for `range.SIDE=VALUE` of every side."""
+
+    def rewrite(arguments: list[str]) -> list[str]:
+        return [
+            f"range.{side}={argument[len('range=') :]}" if argument.startswith("range=") else argument
+            for argument in arguments
+            for side in (sides if argument.startswith("range=") else sides[:1])
+        ]
+
+    return rewrite
+
+
 def _run(
     task: Task, prepare: Callable[[list[str]], list[str]] | None, after_sweep: Callable[[Path], Any] | None
 ) -> int:
@@ -78,8 +92,8 @@ def _run(
         print(help_text(task.name, original[1:]), end="")
         return 0
     try:
-        if prepare is not None:
-            sys.argv = [original[0], *prepare(original[1:])]
+        arguments = original[1:] if prepare is None else prepare(original[1:])
+        sys.argv = [original[0], *quote_paths(arguments)]
         start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
         with environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{task.name}"):
@@ -146,7 +160,10 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters"
+        return (
+            f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters, as in "
+            "'key=\"my file (1).png\"'"
+        )
     if found := re.search(r"Could not find '([^']+)'\s+Available options in '([^']*)':\n((?:[ \t]+\S+\n?)+)", text):
         option, group, options = found[1].removeprefix(f"{found[2]}/"), found[2], found[3].split()
         hint = nearest(option, options)

@@ -79,7 +79,7 @@ def mixed_precision(wanted: str, accelerator: str = "auto") -> str:
     """
     import torch
 
-    if accelerator not in ("cpu",) and torch.cuda.is_available():
+    if accelerator in ("gpu", "cuda") or (accelerator != "cpu" and torch.cuda.is_available()):
         return wanted
     has_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return "bf16-mixed" if has_units else "32-true"

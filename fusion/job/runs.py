@@ -30,7 +30,7 @@ RESULTS = "results.json"
 
 FREE_TO_CHANGE = (
     "data.val.*", "data.test.*", "data.predict.*", "*.root", "*.cache", "*num_workers", "*pin_memory",
-    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing",
+    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing", "model.network.stream",
 )  # fmt: skip
 """Keys of `model` and `data` that do not change what a run learns: they may differ when it is resumed."""
 

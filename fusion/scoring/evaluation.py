@@ -16,7 +16,7 @@ from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.measured import record
 from fusion.job.runs import read_results
-from fusion.metrics import MetricKey, Suite, info
+from fusion.metrics import MetricKey, Suite, full_reference, info
 from fusion.models.base import FusionModel
 from fusion.scoring.board import log_scores, mean_rows, open_loggers
 from fusion.training.callbacks.contact_sheet import ContactSheet
@@ -64,6 +64,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     model = build_model(model_of_job(cfg), cfg.ckpt_path)
     check_controls(model, controls)
+    model.untrained = model.untrained and not config["allow_untrained"]
+    model.refuse_untrained()
     model.eval_controls = controls
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if model_of_job(cfg) is None else None
@@ -118,6 +120,7 @@ def score_model(
     """
     model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
     model.run_name = name
+    model.eval_references = True
     callbacks: list[Callback] = [progress_bar(), *extra]
     if config["save_images"]:
         callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
@@ -150,14 +153,19 @@ def choose_columns(config: dict[str, Any]) -> list[Column]:
 
 
 def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
-    """Write scores per image, and their means per method and data set as CSV and Markdown."""
+    """Write scores per image, and their means per method and data set as CSV and Markdown.
+
+    Data sets with ground truth have columns for their full-reference scores; they are empty for the others.
+    """
+    against = [name for name in full_reference.NAMES if any(name in row for row in rows)]
+    columns = [*columns, *(Column(n, f"{n} {full_reference.ARROW}", full_reference.DECIMALS[n]) for n in against)]
     metrics = [column.name for column in columns]
-    write_csv(folder / "scores.csv", rows, [*LABELS, *metrics])
+    write_csv(folder / "scores.csv", [dict.fromkeys(metrics, "") | row for row in rows], [*LABELS, *metrics])
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset"], row["method"]), []).append(row)
     table = [
-        [dataset, method, len(group), *(fmean(row[metric] for row in group) for metric in metrics)]
+        [dataset, method, len(group), *(_mean(group, metric) for metric in metrics)]
         for (dataset, method), group in sorted(groups.items(), key=lambda item: item[0][0])
     ]
     keys = ["dataset", "method", "pairs", *metrics]
@@ -165,6 +173,11 @@ def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
     header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for labels, values in ((line[:3], line[3:]) for line in table):
-        numbers = [f"{value:.{column.decimals}f}" for value, column in zip(values, columns, strict=True)]
+        numbers = ["-" if v is None else f"{v:.{column.decimals}f}" for v, column in zip(values, columns, strict=True)]
         lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
     write_text(folder / "summary.md", "\n".join(lines) + "\n")
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float | None:
+    values = [row[metric] for row in rows if metric in row]
+    return fmean(values) if values else None

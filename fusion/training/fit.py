@@ -1,8 +1,10 @@
 """One training run, from a configuration to its results."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,8 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     model.run_name = config.get("name")
     model.fingerprint = fingerprint(dict(config))
     model.optimizer = instantiate(config.get("optimizer"))
+    if config.get("fused_optimizer"):
+        model.optimizer = fused(model.optimizer, config["trainer"])
     model.scheduler = instantiate(config.get("scheduler"))
     if isinstance(model, FusionModel):
         evaluation = config.get("evaluation") or {}
@@ -216,8 +220,28 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     if config.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     if config.get("compile"):
-        model.compile_network()
+        model.compile_network(config["compile"])
     return model
+
+
+def fused(optimizer: Any, trainer: Mapping[str, Any]) -> Any:
+    """The optimiser's recipe, asking for its fused form where it has one.
+
+    A fused optimiser undoes the loss scale of 16-mixed by itself, so that gradients cannot be clipped before; Lightning refuses to
+    clip those of any fused optimiser under autocast.
+    """
+    maker = getattr(optimizer, "func", None)
+    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in (
+        "16-mixed",
+        "bf16-mixed",
+        "16",
+        "bf16",
+    )
+    if maker is None or clipped or "fused" in optimizer.keywords:
+        return optimizer
+    if "fused" not in inspect.signature(maker).parameters:
+        return optimizer
+    return partial(optimizer, fused=True)
 
 
 def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
