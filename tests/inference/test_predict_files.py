@@ -92,6 +92,8 @@ def test_multispectral_with_its_geo_reference(door: Door) -> None:
     assert np.abs(result.planes[:, 2:].mean((1, 2)) - (pan[2:].mean() + bands.mean((0, 1))) / 2).max() < 6
     fuse(door, "a=pan.tif", "b=ms.tif", "out=rgb.png", "match_size=a", "range=minmax", "bands=[3,2,1]")
     assert read_raster("rgb.png").channels == "rgb"
+    fuse(door, "a=pan.tif", "b=ms.tif", "out=rgb.png", "match_size=a", "range=[0,2047]", "bands=[3,2,1]")
+    assert read_raster("rgb.png").planes.max() > 20000  # a PNG is looked at: 2047 is white
 
 
 def test_bands_written_as_inks(door: Door) -> None:
@@ -330,7 +332,9 @@ def test_verifying_tells_narrow_and_misaligned_pairs(door: Door, here: Path) -> 
     Image.fromarray(255 - moved).save("2/off.png")
     Image.fromarray(view).save("1/thermal.png")
     tifffile.imwrite("2/thermal.tif", (7200 + view * 4.0).astype(np.uint16))
-    status, text = door("data", "action=verify", "data=folders", "data.test.folders.a=1", "data.test.folders.b=2")
+    status, text = door(
+        "data.__main__", "action=verify", "data=folders", "data.test.folders.a=1", "data.test.folders.b=2"
+    )
     assert status == 0, text
     assert "1 pairs whose images do not lie on top of each other: off by about (-10, 6) pixels" in text
     assert "1 files use little of their range: 2/thermal.tif: its values" in text
