@@ -270,10 +270,16 @@ def test_controls_that_do_nothing_are_refused(door: Door) -> None:
 def test_fuse_takes_paths_and_pillow_images_and_saves_like_predict(door: Door, here: Path) -> None:
     model = fusion.load_model("average")
     for a, b in (("vis.png", Path("thermal.tiff")), (Image.open("vis.png"), "thermal.tiff")):
-        output = model.fuse(a, b)
+        output = model.fuse(a, b, range="minmax")
         assert output.save("python.png") == Path("python.png")
-        fuse(door, "a=vis.png", "b=thermal.tiff", "out=shell.png")
+        fuse(door, "a=vis.png", "b=thermal.tiff", "out=shell.png", "range=minmax")
         assert np.array_equal(read_raster("python.png").planes, read_raster("shell.png").planes)
+    with pytest.warns(UserWarning, match=r"range\.b=minmax"):
+        model.fuse("vis.png", "thermal.tiff")
+    stretched = model.fuse("vis.png", "thermal.tiff", range={"b": "minmax"}).fused
+    assert float(stretched.max()) > 0.9
+    with pytest.raises(ConfigError, match="range=minmax: for files"):
+        model.fuse(RGB, GRAY, range="minmax")
     deep = (RGB.astype(np.uint16) * 257, GRAY.astype(np.uint16) * 257)
     model.fuse(*deep).save("deep.tif")
     assert read_raster("deep.tif").planes.dtype == np.uint16
