@@ -132,12 +132,11 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
 
 
 def count_doubt(dataset: PairDataset) -> str | None:
-    """One line if an unselected split has another number of pairs than was published."""
-    published = dataset.published_count
-    chosen = dataset.include is not None or dataset.exclude is not None or dataset.skip or dataset.limit is not None
-    if published is None or chosen or published == len(dataset):
+    """One line if a split has another number of pairs on disk than was published."""
+    published, there = dataset.published_count, dataset.found or len(dataset)
+    if published is None or published == there:
         return None
-    return f"{dataset.name} ({dataset.split}): {len(dataset)} pairs, {published} as published"
+    return f"{dataset.name} ({dataset.split}): {there} pairs, {published} as published"
 
 
 def contact_sheet(datasets: Iterable[PairDataset], path: str | Path, pairs: int = 6, height: int = 160) -> Path:

@@ -29,6 +29,7 @@ class FusionModel(TrainedModel, ABC):
 
     Attributes:
         eval_controls: steering that validation, test and prediction pass to `_fuse_tensor`.
+        eval_references: also score against the ground truth of pairs that have one.
     """
 
     size_multiple: int = 1
@@ -55,6 +56,7 @@ class FusionModel(TrainedModel, ABC):
         self.eval_metrics = tuple(eval_metrics)
         self.eval_convention = eval_convention
         self.eval_controls: dict[str, Any] = {}
+        self.eval_references = False
         self._scores = ScoreTable()
 
     # What a method brings ------------------------------------------------------------------------------------------
@@ -162,6 +164,10 @@ class FusionModel(TrainedModel, ABC):
             from fusion.metrics import compute
 
             values = compute(batch["a"], batch["b"], output.fused, list(self.eval_metrics), self.eval_convention)
+        if self.eval_references and "reference" in batch:
+            from fusion.metrics.full_reference import full_reference
+
+            values = values | full_reference(output.fused, batch["reference"])
         self._scores.add(batch, values)
         return output
 

@@ -1,20 +1,22 @@
 """Score the folders of one or several methods, take up an interrupted run, and write the tables."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from fusion.data.files.pairs import natural_key
 from fusion.data.files.ranges import check_range
 from fusion.errors import ConfigError, DataError
+from fusion.job.meter import Meter
 from fusion.metrics import Suite
 from fusion.scoring.jobs import find_jobs
 from fusion.scoring.journal import Journal, stamp
 from fusion.scoring.leaderboard import Leaderboard, compare
+from fusion.scoring.page import write_page
+from fusion.scoring.published import read_published
 from fusion.scoring.report import write_report
 from fusion.scoring.run import SIDES, run_jobs
 from fusion.version import __version__
@@ -72,6 +74,9 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         raise DataError(f"no image could be scored: {'; '.join(problems[:5])}")
     board = compare(suite, values)
     write_report(board, values, settings, out, config["plot"])
+    if config.get("report"):
+        published = read_published(config.get("published"), suite, board.images)
+        print(f"page: {write_page(board, values, jobs, settings, Path(config['report']), published)}")
     journal.close(finished=not problems)
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
@@ -127,5 +132,9 @@ def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bar(results: Iterable[Any], total: int) -> Iterable[Any]:
-    console = Console(stderr=True)
-    return track(results, "scoring", total, console=console, disable=not console.is_terminal)
+    meter = Meter(total, "scored", stream=sys.stderr)
+    for result in results:
+        yield result
+        meter.step()
+    if total:
+        meter.close()

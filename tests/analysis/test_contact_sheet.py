@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from fusion.models.output import FusionOutput
-from fusion.training.callbacks.contact_sheet import MARGIN, ContactSheet, Row, draw
+from fusion.training.callbacks.contact_sheet import ContactSheet
+from fusion.training.callbacks.sheet import MARGIN, Row, draw
 
 
 class _Trainer:

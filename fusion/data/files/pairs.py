@@ -13,13 +13,17 @@ from fusion.errors import DataError
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one scene: source `a`, source `b` and, where the data set has them, ground-truth fusion and labels."""
+    """The files of one scene: source `a`, source `b` and, where the data set has them, ground-truth fusion and labels.
+
+    `boxes` is for data sets that have a second label file with boxes beside that of `label`.
+    """
 
     name: str
     a: Path
     b: Path
     reference: Path | None = None
     label: Path | None = None
+    boxes: Path | None = None
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
