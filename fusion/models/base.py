@@ -79,7 +79,16 @@ class FusionModel(TrainedModel, ABC):
 
     # Use -------------------------------------------------------------------------------------------------------------
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", *, color: str = "auto", **controls: Any) -> FusionOutput:
+    def fuse(
+        self,
+        a: Image,
+        b: Image,
+        task: str = "vif",
+        *,
+        color: str = "auto",
+        range: Any = "auto",
+        **controls: Any,
+    ) -> FusionOutput:
         """Fuse images of any size, in evaluation mode and without gradients.
 
         Args:
@@ -88,6 +97,8 @@ class FusionModel(TrainedModel, ABC):
             b: second source (infrared, under-exposed, near focus), the same size.
             task: "vif", "mef" or "mff", or what the method knows.
             color: "auto", "rgb", "ycbcr", "luma", "a" or "b", see `fusion.models.color`.
+            range: black and white of files and Pillow images, one for both or by source (`{"b": "minmax"}`), see
+                `fusion.data.files.ranges`. Tensors and arrays are taken as they are.
             **controls: steering of the method.
 
         Returns:
@@ -100,7 +111,7 @@ class FusionModel(TrainedModel, ABC):
         """
         self.refuse_untrained()
         check_color(color)
-        sources = read_sources(a, b)
+        sources = read_sources(a, b, range)
         first, second = (a, b) if sources is None else (image.to(self.device) for image in sources.images)
         first, second = image_pair(first, second, self.device)
         modes = [(module, module.training) for module in self.modules()]
