@@ -17,6 +17,7 @@ from fusion.files import markdown, write_text
 from fusion.hub import REGISTRY
 from fusion.job import runs
 from fusion.job.config import check, instantiate, plain
+from fusion.job.measured import record
 from fusion.models.base import FusionModel
 from fusion.models.compiled import compile_mode
 
@@ -71,9 +72,22 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     folder, text = Path(plain(cfg.paths)["output_dir"]), describe(report)
     write_text(folder / "benchmark.json", json.dumps(report, indent=2) + "\n")
     write_text(folder / "benchmark.txt", text)
+    if options.get("record"):
+        record(options["record"], measured_rows(str(config["name"]), report), ("model", "part"))
     print(text, end="")
     print(f"run folder: {folder}")
     return report
+
+
+def measured_rows(name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parameters by part, and what a forward pass costs, for a file of measured numbers."""
+    counts = report["parameters"]
+    parts = {"all": counts["all"], "frozen": counts["frozen"], "trainable": counts["trainable"]}
+    parts |= {group: row["all"] for group, row in counts["groups"].items()}
+    rows: list[dict[str, Any]] = [{"model": name, "part": part, "parameters": count} for part, count in parts.items()]
+    if cost := report.get("cost"):
+        rows[0] |= {key: cost[key] for key in ("pair_seconds", "pairs_per_second", "peak_bytes")}
+    return rows
 
 
 def check_numbers(options: Mapping[str, Any]) -> tuple[tuple[int, int], int]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
+from fusion.data.files.partial import share_cuts
 from fusion.data.loading.joint import JointDataset
 from fusion.data.loading.loader import FusionDataLoader, collate, processors, to_float
 from fusion.data.loading.sampler import AlternatingBatchSampler, EvalBatchSampler
@@ -115,6 +116,7 @@ class FusionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.parts = {"train": _given(train), "val": _given(val), "test": _given(test)}
+        share_cuts(dataset for part in self.parts.values() for dataset in part.values())
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.tasks = _order(self.parts["train"].values(), tasks)
         self.epoch_by, self.rounds_per_epoch = epoch_by, rounds_per_epoch

@@ -47,6 +47,12 @@ class GIFNet(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "merged"
+    weights_help = (
+        "give ckpt_path=Final.model, the released checkpoint (https://github.com/AWCXV/GIFNet, folder model), or "
+        "ckpt_path=RUN_FOLDER of your own training (experiment=gifnet)"
+    )
+
     def __init__(
         self,
         gate: Callable[..., ScalarGate] = ScalarGate,

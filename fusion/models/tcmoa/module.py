@@ -50,6 +50,10 @@ class TCMoA(FusionModel):
     """
 
     example_size = (112, 112)
+    weights_help = (
+        "give ckpt_path=FILE (released checkpoints: https://github.com/YangSun22/TC-MoA) or ckpt_path=RUN_FOLDER, or take "
+        "model=tcmoa_tiny, which comes trained"
+    )
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class TCMoA(FusionModel):
         super().__init__(**base)
         self.prompt_lr_scale = prompt_lr_scale
         self.tasks, self.size_policy, self.color = tuple(tasks), size_policy, color
+        self.native_color = "rgb" if color == "rgb" else "a"
         recipe = adapter(num_experts=num_experts, top_k=top_k, num_tasks=len(self.tasks), router=router, expert=expert)
         load_backbone(backbone)
         self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))

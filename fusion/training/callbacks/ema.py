@@ -10,6 +10,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import Parameter
 
+from fusion.errors import ConfigError
+from fusion.training.fsdp import sharded
+
 
 class EMA(Callback):
     """Follows trainable parameters by `shadow = decay * shadow + (1 - decay) * parameter`, once per optimiser step.
@@ -48,6 +51,8 @@ class EMA(Callback):
         return {name: parameter.data for name, parameter in parameters.items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if sharded(trainer):
+            raise ConfigError("callbacks.ema averages whole weights, which FSDP shards: add callbacks.ema=null")
         self._parameters = {}  # of a training that failed
         followed = self._followed(pl_module)
         if self._raw and not self._swapped:

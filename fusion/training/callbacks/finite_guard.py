@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fusion.errors import FusionError
+from fusion.training.fsdp import sharded, total_norm
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +44,9 @@ class FiniteGuard(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters:
+        if not parameters and not sharded(trainer):
             return
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        finite = torch.stack([norm.float() for norm in norms]).sum().isfinite()
+        finite = total_norm([p.grad for p in parameters if p.grad is not None], trainer).isfinite()
         if finite.is_cuda and optimizer.defaults.get("fused"):
             optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
             self._send(finite, self._what(trainer))
