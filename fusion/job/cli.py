@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+from fusion.job.plugins import load_plugins
 
 Main = Callable[[DictConfig], Any]
 
@@ -100,6 +101,7 @@ def _job(main: Main, failures: list[tuple[str, BaseException]], full_error: str 
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         try:
+            load_plugins(OmegaConf.select(cfg, "imports"))
             with _environment(HYDRA_FULL_ERROR=full_error, HYDRA_MAIN_MODULE=None):
                 return main(cfg)
         except Exception as error:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from fusion.data.files.image import read_image
 from fusion.data.loading.loader import processors
 from fusion.errors import FusionError
-from fusion.metrics import compute
+from fusion.metrics import MetricKey, compute
 from fusion.scoring.jobs import Job
 
 # a fork server imports torch once for all workers, spawned ones would each on their own
@@ -51,7 +52,8 @@ def _measure(
             values = compute(a, b, fused, keys, dtype=dtype)
     except FusionError as error:
         return f"{job.method}, {job.image}: {error}"
-    return {key: float(value) for key, value in values.items()}
+    numbers = torch.stack(list(values.values())).flatten().tolist()  # one transfer from a GPU
+    return dict(zip(values, numbers, strict=True))
 
 
 def _score_file(job: Job, keys: list[str], dtype: torch.dtype) -> dict[str, float] | str:
@@ -76,7 +78,8 @@ def run_jobs(
     workers = min(workers or processors(), len(jobs))
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
-            pool: Executor = stack.enter_context(ProcessPoolExecutor(workers, get_context(START), _start_worker))
+            start = ProcessPoolExecutor(workers, get_context(START), _start_worker, (_homes(keys),))
+            pool: Executor = stack.enter_context(start)
             for job, result in _ahead(pool, _score_file, [(job, keys, dtype) for job in jobs], 4 * workers):
                 yield job, result
             return
@@ -85,7 +88,15 @@ def run_jobs(
             yield job, _measure(job, images, keys, dtype, device)
 
 
-def _start_worker() -> None:
+def _homes(keys: list[str]) -> list[str]:
+    """Modules outside this package that define the metrics: a new process does not have them."""
+    homes = {MetricKey.parse(key).variant.function.__module__ for key in keys}
+    return sorted(name for name in homes if name.split(".", 1)[0] != "fusion")
+
+
+def _start_worker(modules: list[str]) -> None:
+    for name in modules:
+        import_module(name)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
