@@ -103,6 +103,7 @@ def _verify(data: FusionDataModule, threads: int) -> None:
                     "grey a/b": f"{report.gray[0]}/{report.gray[1]}",
                     "references": report.references,
                     "labels": report.labels(),
+                    "alignment": report.alignment_text(),
                     "unusable": len(report.problems),
                 }
             )

@@ -47,6 +47,12 @@ class TOAR(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "a"
+    least_side = 2  # its edges are reflected, which one pixel cannot be
+    weights_help = (
+        "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+    )
+
     def __init__(
         self,
         regulation: Callable[..., PromptInjection],
