@@ -40,6 +40,8 @@ class FusionModel(TrainedModel, ABC):
     """Where trained weights come from, for the message that refuses to fuse without them."""
     untrained: bool = False
     """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
+    explained_controls: tuple[str, ...] = ()
+    """Controls that may change nothing, because the model then says why."""
     least_side: int = 1
     """Smaller pictures are extended by reflection and cropped back."""
     example_size: tuple[int, int] = (64, 64)
