@@ -32,7 +32,9 @@ def read_sources(a: Image, b: Image, ranges: Any = "auto") -> Sources | None:
     files = [isinstance(x, str | Path | PIL.Image.Image) for x in (a, b)]
     if not any(files):
         if ranges != "auto":
-            raise ConfigError(f"range={ranges}: for files and Pillow images; scale tensors and arrays to [0, 1] yourself")
+            raise ConfigError(
+                f"range={ranges}: for files and Pillow images; scale tensors and arrays to [0, 1] yourself"
+            )
         return None
     sources = prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))], ranges)
     for line in sources.notes:
