@@ -23,6 +23,7 @@ from fusion.inference.controls import check_effect
 from fusion.inference.memory import free_memory, is_out_of_memory
 from fusion.inference.targets import Job, deeper, plan
 from fusion.job.config import first_line, plain
+from fusion.job.meter import Meter
 from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
@@ -67,6 +68,7 @@ def predict(cfg: DictConfig) -> None:
     if done:
         print(f"{done} of {done + len(jobs)} results are there already (overwrite=false)")
     failed: list[str] = []
+    meter = Meter(len(jobs), "fused")
     for index, (job, sources) in enumerate(
         read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1
     ):
@@ -88,7 +90,8 @@ def predict(cfg: DictConfig) -> None:
             if memory:
                 free_memory()
             continue
-        print(f"[{index}/{len(jobs)}] {target}", flush=True)
+        meter.done = index
+        print(f"[{index}/{len(jobs)}] {target}   {meter.pace()}", flush=True)
     notices.close()
     if failed:
         names = ", ".join(failed[:5])

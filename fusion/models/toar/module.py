@@ -48,6 +48,7 @@ class TOAR(FusionModel):
     """
 
     native_color = "a"
+    explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
         "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
