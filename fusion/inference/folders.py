@@ -10,13 +10,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fusion.api import build_model, check_controls, model_of_job, pick_device
+from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.ranges import Range, check_range
 from fusion.data.files.reading import read_raster
 from fusion.data.files.writing import Compression, write_raster
 from fusion.data.sets.folders import Folders
 from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
 from fusion.data.transforms.grid import Geometry
+from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.inference.controls import check_effect
 from fusion.inference.memory import free_memory, is_out_of_memory
