@@ -74,7 +74,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     write_text(folder / "benchmark.json", json.dumps(report, indent=2) + "\n")
     write_text(folder / "benchmark.txt", text)
     if options.get("record"):
-        record(options["record"], measured_rows(str(config["name"]), report), ("model", "part"))
+        record(options["record"], measured_rows(str(options["name"]), report), ("model", "part"))
     print(text, end="")
     print(f"run folder: {folder}")
     return report
