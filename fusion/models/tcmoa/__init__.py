@@ -2,5 +2,6 @@
 
 from fusion.models.tcmoa.losses import TaskCustomizedLoss, UnifiedLoss
 from fusion.models.tcmoa.module import TCMoA
+from fusion.models.tcmoa.pyramid import PyramidBackbone
 
-__all__ = ["TCMoA", "TaskCustomizedLoss", "UnifiedLoss"]
+__all__ = ["PyramidBackbone", "TCMoA", "TaskCustomizedLoss", "UnifiedLoss"]

@@ -76,3 +76,7 @@ class Adapter:
     def branch(self, dim: int) -> nn.Module | None:
         """A module parallel to the MLP of every block, or None."""
         return None
+
+    def band_recipe(self) -> "Adapter | None":
+        """The recipe of the routed experts on a band of a pyramid, or None: classic cues alone decide there."""
+        return None
