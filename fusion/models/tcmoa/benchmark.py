@@ -22,6 +22,8 @@ LOGARITHMIC = ("qcv",)
 """Errors that spread over decades: their logarithms are compared."""
 STRENGTHS = ("ag", "sf", "ei", "sd")
 """Metrics that grow with contrast without end: they count up to a ceiling, in multiples of the stronger source's."""
+PRECISE = ("mef_ssim",)
+"""Metrics that lose their gradient in flat places in single precision."""
 Weights = Mapping[str, Mapping[str, float]]
 
 
@@ -32,7 +34,7 @@ class BenchmarkLoss(TCMoALoss):
         spreads: by metric, standard deviation over published methods of their means on a benchmark; of logarithms for Q_CV.
         weights: by task and term. Terms are differentiable metrics (`fusion.metrics`, convention exact, on luma), the soft ones of
             `SOFT`, distances to the truth (`REFERENCE`, for pairs that have one) and the tone terms `TONE`. 0 leaves one out.
-        ceiling: by task, of contrast: multiple of the stronger source's where more of it no longer counts.
+        ceiling: by task and metric of `STRENGTHS`, the multiple of the stronger source's from which on more of it counts against.
         shared: see `TCMoALoss`.
 
     Raises:
@@ -43,16 +45,19 @@ class BenchmarkLoss(TCMoALoss):
         self,
         spreads: Mapping[str, float],
         weights: Weights,
-        ceiling: Mapping[str, float] | None = None,
+        ceiling: Weights | None = None,
         **shared: object,
     ) -> None:
         super().__init__(**shared)
         self.spreads = {name: float(value) for name, value in spreads.items()}
         self.weights = {task: {name: float(w) for name, w in table.items()} for task, table in weights.items()}
-        self.ceiling = dict(ceiling or {})
+        self.ceiling = {task: dict(table) for task, table in (ceiling or {}).items()}
         for task, table in self.weights.items():
             for name in table:
                 self._check(task, name)
+        for task, table in self.ceiling.items():
+            if unknown := sorted(set(table) - set(STRENGTHS)):
+                raise ConfigError(f"model.loss.ceiling.{task}.{unknown[0]} is not one of {', '.join(STRENGTHS)}")
 
     def _check(self, task: str, name: str) -> None:
         if name in REFERENCE or name in TONE:
@@ -69,15 +74,18 @@ class BenchmarkLoss(TCMoALoss):
         terms = self.regularization(output, epoch)
         fused, a, b = output.fused.float(), batch["a"], batch["b"]
         metrics = [n for n, w in table.items() if w and n not in REFERENCE and n not in TONE and n not in SOFT]
-        values = compute(a, b, fused.clamp(0, 1), metrics, colour="luma", dtype=torch.float32)
+        values: dict[str, Tensor] = {}
+        for dtype in (torch.float32, torch.float64):
+            names = [name for name in metrics if (name in PRECISE) == (dtype == torch.float64)]
+            values |= compute(a, b, fused.clamp(0, 1), names, colour="luma", dtype=dtype)
         for name in metrics:
             sign = 1 if info(name).higher_is_better else -1
             value = values[name]
             if name in LOGARITHMIC:
                 value = value.clamp_min(1e-3).log()
-            elif name in STRENGTHS and task in self.ceiling:
-                value = _saturate(value, self._strongest(name, a, b) * self.ceiling[task])
-            terms[name] = -table[name] * sign * value.mean() / self.spreads[name]
+            elif name in STRENGTHS and name in self.ceiling.get(task, {}):
+                value = _saturate(value, self._strongest(name, a, b) * self.ceiling[task][name])
+            terms[name] = -table[name] * sign * value.mean().float() / self.spreads[name]
         terms |= self._soft(table, fused, a, b)
         terms |= self._reference(table, fused, batch)
         return terms | self._tone(table, output, batch)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
+from fusion.layers.box import box, pool
 from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import LaplacianPyramid, check_levels, expand
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.network import per_site
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.adapters.band import BandOutput, BandSite, resize
-from fusion.moe.adapters.cues import BandCues, band_cues, box, pool
+from fusion.moe.adapters.cues import BandCues, band_cues
 from fusion.moe.routers import TaskWeights, of_task
 
 GRAY = 1e-4

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from fusion.layers.box import box, pool
 
 CUES = ("energy", "wide_energy", "detail", "exposure", "distance", "brightness")
 """Names of the cues, in the order of the weights. "energy" is known at every pixel of a band, the others at every token."""
 FAINT = 4e-6
 """Energy that is taken for none: half a grey level, squared."""
+
+FINER = 8.0
+"""How much more the next finer band counts in "detail": what is sharp shows in fine detail, and all bands of a place should agree."""
 
 
 @dataclass
@@ -20,7 +24,7 @@ class BandCues:
         energy: `(B, 2, h, w)` log energy of the band in 3x3 pixels, for both sources.
         tokens: `(B, 2, 5, h', w')` the other cues, on tokens of 2x2 pixels of the band (of 1 pixel at the base).
         match: `(B, 1, h', w')` how much the two bands are alike, in [-1, 1].
-        detail: `(B, 2, h', w')` energy of this band and all finer ones, what the next coarser site continues from.
+        detail: `(B, 2, h', w')` energy of this band and, weighing more, of all finer ones: what the next coarser site continues from.
     """
 
     energy: Tensor
@@ -51,7 +55,7 @@ def band_cues(bands: Tensor, pictures: Tensor, means: Tensor, finer: Tensor | No
     local, seen = pool(squares, side), pool(pictures, side)
     if finer is not None and finer.shape[-2:] != local.shape[-2:]:
         finer = pool(finer, 2)
-    detail = local if finer is None else local + finer
+    detail = local if finer is None else local + FINER * finer
     cues = [
         log_energy(box(local, 5)),
         log_energy(box(detail, 5)),
@@ -63,18 +67,6 @@ def band_cues(bands: Tensor, pictures: Tensor, means: Tensor, finer: Tensor | No
     alone = box(local, 3)
     match = both / (alone[:, :1] * alone[:, 1:] + FAINT**2).sqrt()
     return BandCues(log_energy(box(squares, 3)), torch.stack(cues, dim=2), match, detail)
-
-
-def pool(x: Tensor, side: int) -> Tensor:
-    """Means of blocks of `side` x `side` pixels; blocks that cross the border are cut."""
-    return x if side == 1 else F.avg_pool2d(x, side, ceil_mode=True, count_include_pad=False)
-
-
-def box(x: Tensor, side: int) -> Tensor:
-    """Mean over `side` x `side` pixels of `(B, C, h, w)`, at the border over those that are there."""
-    for size in ((1, side), (side, 1)):
-        x = F.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
-    return x
 
 
 def log_energy(energy: Tensor) -> Tensor:
