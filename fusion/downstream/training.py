@@ -12,6 +12,7 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.trained import TrainedModel
 
 IMAGES = ("fused", "a", "b", "both")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Scores(Protocol):
         ...
 
 
-class TaskTraining(FusionModel):
+class TaskTraining(TrainedModel):
     """A network for one task on single images, trained on what a method fuses, or on the sources.
 
     Subclasses set `network` and say its losses, predictions and scores.
@@ -37,7 +38,7 @@ class TaskTraining(FusionModel):
     Args:
         images: what it looks at: "fused", "a" (visible), "b" (infrared) or "both" (each pair is two images).
         fuser: fuses for "fused"; frozen, and no part of checkpoints. None: only the sources can be trained on.
-        base: see `FusionModel`.
+        base: see `TrainedModel`.
 
     Raises:
         ConfigError: unknown `images`, or "fused" without a fuser.
@@ -70,7 +71,7 @@ class TaskTraining(FusionModel):
     def load_pretrained(self) -> None:
         """Load what training starts from."""
 
-    # A FusionModel -----------------------------------------------------------------------------------------------------
+    # A TrainedModel ----------------------------------------------------------------------------------------------------
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         """The images that the network looks at, `(B or 2B, 3, H, W)`; what it makes of them is in the subclasses' hands.
@@ -88,6 +89,10 @@ class TaskTraining(FusionModel):
         with torch.no_grad():
             return FusionOutput(fuser(a, b, task).fused.float().clamp(0, 1).expand(-1, 3, -1, -1))
 
+    def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
+        """Terms of `image_losses` for the images that the network looks at."""
+        return self.losses(self(batch["a"], batch["b"], batch["task"]), batch)
+
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """Terms of `image_losses`."""
         twice = len(output.fused) == 2 * len(batch["a"])
@@ -103,10 +108,6 @@ class TaskTraining(FusionModel):
         """A checkpoint has all weights."""
         self._loaded = True
         super().on_load_checkpoint(checkpoint)
-
-    def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
-        """Collect scores."""
-        return self._evaluate(batch)
 
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
         output = self(batch["a"], batch["b"], batch["task"])
@@ -148,7 +149,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
         ConfigError: no path, or the checkpoint holds something else.
         WeightsError: missing or damaged.
     """
-    from fusion.config import check, instantiate
+    from fusion.job.config import check, instantiate
     from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
 
     if not ckpt_path:

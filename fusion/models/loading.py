@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fusion.errors import WeightsError
-from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
+from fusion.models.trained import TrainedModel
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -53,7 +53,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     return record["model"] if isinstance(record, dict) and record.get("model") else None
 
 
-def load_checkpoint(model: FusionModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
+def load_checkpoint(model: TrainedModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
     """Load weights into a model, strictly.
 
     Checkpoints of this platform bring what they were saved with, less the frozen parts that the model already has.
