@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fusion.api import compose
-from fusion.config import instantiate
+from fusion.job.config import instantiate
 
 SIDE = 32
 
@@ -51,7 +51,9 @@ def main() -> None:
     test, others = gather(module.parts["test"])
     mirrored = others.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(len(others), -1)
     found = np.maximum(thumbs @ others.T, thumbs @ mirrored.T)
-    print(f"{len(train)} training and validation pictures, {len(test)} test pictures; correlation above {arguments.above:g}:")
+    print(
+        f"{len(train)} training and validation pictures, {len(test)} test pictures; correlation above {arguments.above:g}:"
+    )
     for row, column in sorted(zip(*np.nonzero(found > arguments.above), strict=True), key=lambda at: -found[at]):
         print(f"{found[row, column]:.3f}  {train[row]}  {test[column]}")
     stems = {name.split("/", 1)[1].split(":")[0].lower() for name in test}

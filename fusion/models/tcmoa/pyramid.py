@@ -29,7 +29,7 @@ class PyramidBackbone(LaplacianPyramid):
         width: channels D of a token of a site.
         cues: by task, weights of the cues (`fusion.moe.adapters.cues.CUES`): of the finest band, of the coarsest band and of the base;
             those between are interpolated.
-        gains: by task, initial gains of the details, finest first; the last one serves all coarser bands.
+        gains: by task, initial gains of the details, finest first; the last one serves all coarser bands. The base starts at 1.
         gain_bound: largest gain of a detail, and 1 over the smallest.
         offset_bound: most that the base is brightened or darkened.
         chroma: by task, weights of a source's chroma: of its log saturation, of its prompt in the finest band, and a constant for `a`.
@@ -72,7 +72,7 @@ class PyramidBackbone(LaplacianPyramid):
 
     def gain_table(self, tasks: Sequence[str], level: int) -> Tensor:
         """`(tasks,)` initial gains of a level."""
-        rows = [self.gains.get(task, (1.0,)) for task in tasks]
+        rows = [(1.0,) if level == self.levels else self.gains.get(task, (1.0,)) for task in tasks]
         return torch.tensor([row[min(level, len(row) - 1)] for row in rows], dtype=torch.float32)
 
 
@@ -164,7 +164,8 @@ class PyramidNetwork(nn.Module):
             seen: BandOutput = site(cues[level], context, tasks[name], controls[name])
             band = (seen.prompts * bands[level]).sum(1, keepdim=True)
             if level == self.backbone.levels:
-                fused = band + self.backbone.offset_bound * seen.offset
+                pivot = means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
+                fused = pivot + seen.gain * (band - pivot) + self.backbone.offset_bound * seen.offset
                 output.extras |= {"base": fused, "base_sources": bands[level], "base_prompts": seen.prompts}
             else:
                 fused = seen.gain * band + expand(fused, band.shape[-2:])
@@ -194,4 +195,3 @@ class PyramidNetwork(nn.Module):
         logit = saturation * (colour_a / colour_b).log() + constant
         logit = logit + preferred * (choice[:, :1] / choice[:, 1:]).log()
         return b.lerp(a, resize(logit.sigmoid(), a.shape[-2:]))
-

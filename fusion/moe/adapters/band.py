@@ -27,7 +27,7 @@ class BandOutput:
 
     Attributes:
         prompts: `(B, 2, h, w)`, adding up to one.
-        gain: `(B, 1, h, w)` factor on the fused detail.
+        gain: `(B, 1, h, w)` factor on the fused detail, or on the contrast of the base.
         offset: `(B, 1, h', w')` in [-1, 1], what the base is brightened by, before its bound.
         context: `(B, D, h', w')` for the next finer site, and the difference of the scores `(B, 1, h', w')`.
         routing: of the tokens; None without experts.
