@@ -27,7 +27,7 @@ def load_model(
     overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
 ) -> FusionModel:
-    """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_tiny").fuse(a, b, task="vif")`.
+    """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_pyramid").fuse(a, b, task="vif")`.
 
     Args:
         name: configuration in conf/model. None takes the one that the checkpoint was saved with.

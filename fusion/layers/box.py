@@ -18,7 +18,7 @@ def pool(x: Tensor, side: int) -> Tensor:
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """Smooth `x` `(B, 1, h, w)` along the edges of `guide` (He, Sun and Tang 2013): local linear models in windows of 2 radius + 1."""
+    """Smooth `x` `(B, 1, h, w)` along the edges of `guide`: local linear models, windows of 2 radius + 1 (He et al. 2013)."""
     side = 2 * radius + 1
     mean_g, mean_x = box(guide, side), box(x, side)
     variance = box(guide * guide, side) - mean_g * mean_g

@@ -1,6 +1,7 @@
 """The Laplacian pyramid (Burt and Adelson 1983): band-pass details and a small base, from which the picture comes back exactly."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class LaplacianPyramid(nn.Module):
 
     def bands(self, gaussians: Sequence[Tensor]) -> list[Tensor]:
         """Details of each level, finest first, and the base; as many as there are pictures."""
-        details = [g - expand(coarse, g.shape[-2:]) for g, coarse in zip(gaussians, gaussians[1:], strict=False)]
+        details = [g - expand(coarse, g.shape[-2:]) for g, coarse in pairwise(gaussians)]
         return [*details, gaussians[-1]]
 
     def forward(self, images: Tensor) -> list[Tensor]:

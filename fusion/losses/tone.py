@@ -1,4 +1,4 @@
-"""What a fused picture's tone must not do, whatever a sum of metrics rewards: flip from place to place, darken, lose hot targets."""
+"""What the tone of a fused picture must not do, whatever metrics reward: flip from place to place, darken, lose hot targets."""
 
 import torch
 import torch.nn.functional as F

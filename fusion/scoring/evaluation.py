@@ -80,6 +80,8 @@ def evaluate(cfg: DictConfig) -> float | None:
         for path in [] if downstream is None else downstream.write(folder):
             print(path.read_text() if path.suffix == ".md" else path)
         print(f"run folder: {folder}")
+        if sheet:
+            print(f"contact sheet: {folder / 'contact_sheet.png'}")
     metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
     values = [row[metric] for row in rows[:own] if metric in row]
     return fmean(values) if values else None

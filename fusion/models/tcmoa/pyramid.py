@@ -27,12 +27,12 @@ class PyramidBackbone(LaplacianPyramid):
     Args:
         levels: bands of detail; the base has 1 / 2^levels of the sides.
         width: channels D of a token of a site.
-        cues: by task, weights of the cues (`fusion.moe.adapters.cues.CUES`): of the finest band, of the coarsest band and of the base;
-            those between are interpolated.
+        cues: by task, weights of the cues (`fusion.moe.adapters.cues.CUES`) in the finest band, in the coarsest and in the base;
+            bands between are interpolated.
         gains: by task, initial gains of the details, finest first; the last one serves all coarser bands. The base starts at 1.
         gain_bound: largest gain of a detail, and 1 over the smallest.
         offset_bound: most that the base is brightened or darkened.
-        chroma: by task, weights of a source's chroma: of its log saturation, of its prompt in the finest band, and a constant for `a`.
+        chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
         weights: always None.
     """
 

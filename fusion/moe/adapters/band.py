@@ -43,8 +43,8 @@ class BandOutput:
 class BandSite(nn.Module):
     """One TC-MoA on one band (ours, after Eqs. 2 to 4): scores of the sources, a softmax over them, a gain.
 
-    The score of a source is a weighted sum of its cues, with weights per task, and what the experts add. Heads start at zero: before
-    the first step the site is a classic fusion rule.
+    The score of a source is a weighted sum of its cues, with weights per task, and what the experts add. Heads start at zero:
+    before the first step the site is a classic fusion rule.
 
     Args:
         width: channels D of a token.

@@ -13,7 +13,7 @@ FAINT = 4e-6
 """Energy that is taken for none: half a grey level, squared."""
 
 FINER = 8.0
-"""How much more the next finer band counts in "detail": what is sharp shows in fine detail, and all bands of a place should agree."""
+"""How much more the next finer band counts in "detail": sharpness shows in fine detail, and the bands of a place should agree."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class BandCues:
         energy: `(B, 2, h, w)` log energy of the band in 3x3 pixels, for both sources.
         tokens: `(B, 2, 5, h', w')` the other cues, on tokens of 2x2 pixels of the band (of 1 pixel at the base).
         match: `(B, 1, h', w')` how much the two bands are alike, in [-1, 1].
-        detail: `(B, 2, h', w')` energy of this band and, weighing more, of all finer ones: what the next coarser site continues from.
+        detail: `(B, 2, h', w')` energy of this band and, weighing more, of all finer ones; the next coarser band goes on from it.
     """
 
     energy: Tensor
