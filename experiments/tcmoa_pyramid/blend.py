@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--share", type=float, default=0.5, help="of the training; 1 is the checkpoint, 0 the classic start")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="of the training; 1 is the checkpoint, 0 the classic start"
+    )
     arguments = parser.parse_args()
     start = load_model("tcmoa_pyramid", overrides=["model.weights=null"]).network.state_dict()
     end = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=["model.weights=null"]).network.state_dict()
@@ -31,7 +33,9 @@ def main() -> None:
             blended[name] = arguments.share * end[name]
     state = {name: value.to(torch.float16) for name, value in blended.items()}
     digest = save_weights(state, arguments.weights, {"source": "experiments/tcmoa_pyramid"})
-    print(f"{arguments.weights}: {len(state)} tensors, {arguments.weights.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    print(
+        f"{arguments.weights}: {len(state)} tensors, {arguments.weights.stat().st_size / 1e6:.2f} MB, sha256 {digest}"
+    )
 
 
 if __name__ == "__main__":
