@@ -2,7 +2,7 @@
 
 from fusion.models.baselines.average import Average
 from fusion.models.baselines.guided_filter import GuidedFilter
-from fusion.models.baselines.laplacian import Laplacian
+from fusion.models.baselines.laplacian import LaplacianPyramid
 from fusion.models.baselines.maximum import Maximum
 
-__all__ = ["Average", "GuidedFilter", "Laplacian", "Maximum"]
+__all__ = ["Average", "GuidedFilter", "LaplacianPyramid", "Maximum"]

@@ -1,33 +1,60 @@
-"""The classic fusion of Laplacian pyramids."""
+"""The Laplacian pyramid of the sources (Burt and Adelson, 1983), the classic rule of larger detail."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from kornia.filters import filter2d
 from torch import Tensor
 
-from fusion.layers.color import join_luma, merge_chroma, split_luma
-from fusion.layers.pyramid import LaplacianPyramid
+from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
 
+_TAPS = (1.0, 4.0, 6.0, 4.0, 1.0)
 
-class Laplacian(FusionModel):
-    """Of every detail the stronger one, of the base the mean (Burt and Kolczynski 1993, with single coefficients).
 
-    Fuses luma; chroma goes by its distance from neutral.
+class LaplacianPyramid(FusionModel):
+    """Per level the detail of larger size, of the coarsest level the mean, each channel by itself.
 
     Args:
-        levels: bands of detail.
-        **base: see `FusionModel`.
+        levels: of the pyramid, at most as many as the image has room for.
+        base: see `FusionModel`.
+
+    Raises:
+        ConfigError: fewer than one level.
     """
 
-    def __init__(self, levels: int = 5, **base: Any) -> None:
+    def __init__(self, levels: int = 4, **base: Any) -> None:
         super().__init__(**base)
-        self.pyramid = LaplacianPyramid(levels)
+        if levels < 1:
+            raise ConfigError(f"model.levels={levels}: expected at least 1")
+        self.levels = levels
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
-        (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
-        *pairs, base = zip(self.pyramid(luma_a), self.pyramid(luma_b), strict=True)
-        details = [torch.where(x.abs() >= y.abs(), x, y) for x, y in pairs]
-        luma = self.pyramid.inverse([*details, (base[0] + base[1]) / 2])
-        return FusionOutput(fused=join_luma(luma, merge_chroma(chroma_a, chroma_b)))
+        """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""
+        details = []
+        for _ in range(self.levels):
+            if min(a.shape[-2:]) < 8:
+                break
+            smaller = _reduce(a), _reduce(b)
+            first, second = (image - _expand(small, image) for image, small in zip((a, b), smaller, strict=True))
+            details.append(torch.where(first.abs() >= second.abs(), first, second))
+            a, b = smaller
+        fused = (a + b) / 2
+        for detail in reversed(details):
+            fused = _expand(fused, detail) + detail
+        return FusionOutput(fused.clamp(0, 1))
+
+
+def _smooth(image: Tensor) -> Tensor:
+    taps = image.new_tensor(_TAPS) / sum(_TAPS)
+    return filter2d(image, (taps[:, None] * taps)[None], border_type="reflect")
+
+
+def _reduce(image: Tensor) -> Tensor:
+    return _smooth(image)[..., ::2, ::2]
+
+
+def _expand(image: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(image, like.shape[-2:], mode="bilinear", align_corners=False)
