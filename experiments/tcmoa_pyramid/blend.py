@@ -2,7 +2,8 @@
 
     python experiments/tcmoa_pyramid/blend.py RUN/checkpoints/last.ckpt fusion/weights/tcmoa_pyramid.safetensors --share 0.5
 
-Weights of the cues, gains and chroma are interpolated; the experts' heads, which start at zero, are scaled. All else stays as trained.
+Weights of the cues, gains and chroma are interpolated; the heads of the experts, which start at zero, are scaled.
+All else stays as trained.
 """
 
 import argparse

@@ -25,6 +25,8 @@ class LaplacianPyramid(nn.Module):
         ConfigError: a number of levels outside 2..8.
     """
 
+    taps: Tensor
+
     def __init__(self, levels: int = 5, weights: str | None = None) -> None:
         super().__init__()
         check_levels(levels)

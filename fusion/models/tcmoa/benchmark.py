@@ -1,6 +1,7 @@
 """An objective of metrics: what benchmarks measure, each in units of how much published methods differ in it (ours)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class BenchmarkLoss(TCMoALoss):
         spreads: Mapping[str, float],
         weights: Weights,
         ceiling: Weights | None = None,
-        **shared: object,
+        **shared: Any,
     ) -> None:
         super().__init__(**shared)
         self.spreads = {name: float(value) for name, value in spreads.items()}

@@ -54,7 +54,7 @@ class TCMoA(FusionModel):
     example_size = (112, 112)
     weights_help = (
         "give ckpt_path=FILE (released checkpoints: https://github.com/YangSun22/TC-MoA) or ckpt_path=RUN_FOLDER, or take "
-        "model=tcmoa_tiny, which comes trained"
+        "model=tcmoa_pyramid, which comes trained"
     )
 
     def __init__(
@@ -84,6 +84,7 @@ class TCMoA(FusionModel):
         self.network: TCMoANetwork | PyramidNetwork
         if isinstance(backbone, PyramidBackbone):
             self.network = PyramidNetwork(backbone, recipe, self.tasks)
+            self.starts_classic = True
         else:
             load_backbone(backbone)
             self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))

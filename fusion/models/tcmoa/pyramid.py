@@ -10,10 +10,10 @@ from fusion.layers.box import box, pool
 from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import LaplacianPyramid, check_levels, expand
 from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.band import BandOutput, BandSite, resize
+from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
 from fusion.moe.adapters import Adapter, PromptControl
-from fusion.moe.adapters.band import BandOutput, BandSite, resize
-from fusion.moe.adapters.cues import BandCues, band_cues
 from fusion.moe.routers import TaskWeights, of_task
 
 GRAY = 1e-4
@@ -27,7 +27,7 @@ class PyramidBackbone(LaplacianPyramid):
     Args:
         levels: bands of detail; the base has 1 / 2^levels of the sides.
         width: channels D of a token of a site.
-        cues: by task, weights of the cues (`fusion.moe.adapters.cues.CUES`) in the finest band, in the coarsest and in the base;
+        cues: by task, weights of the cues (`fusion.models.tcmoa.cues.CUES`) in the finest band, in the coarsest and in the base;
             bands between are interpolated.
         gains: by task, initial gains of the details, finest first; the last one serves all coarser bands. The base starts at 1.
         gain_bound: largest gain of a detail, and 1 over the smallest.

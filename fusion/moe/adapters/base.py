@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,6 @@ class Adapter:
         """A module parallel to the MLP of every block, or None."""
         return None
 
-    def band_recipe(self) -> "Adapter | None":
+    def band_recipe(self) -> Any:
         """The recipe of the routed experts on a band of a pyramid, or None: classic cues alone decide there."""
         return None

@@ -126,7 +126,7 @@ class MixtureOfAdapters(Adapter):
         return MixtureSite(dim, self)
 
     def band_recipe(self) -> "MixtureOfAdapters":
-        """Itself: see `fusion.moe.adapters.band.BandSite`."""
+        """Itself: see `fusion.models.tcmoa.band.BandSite`."""
         return self
 
 

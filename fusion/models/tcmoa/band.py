@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion.models.tcmoa.cues import CUES, BandCues
 from fusion.moe.adapters.base import PromptControl
-from fusion.moe.adapters.cues import CUES, BandCues
 from fusion.moe.dispatch import dispatch
 from fusion.moe.routers import TaskWeights, of_task
 from fusion.moe.routing import Routing
