@@ -17,11 +17,12 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# Goes on training tcmoa_tiny on the sample data for up to three minutes, then fuses and scores held-out sample pairs.
+# Goes on training tcmoa_pyramid on made-up pairs for up to two minutes; fuses and scores others, before and after, beside classic methods.
 demo: setup
 	rm -rf logs/demo
 	$(BIN)/python -m fusion.train experiment=demo run_dir=logs/demo/train
-	$(BIN)/python -m fusion.evaluate experiment=demo ckpt_path=logs/demo/train/checkpoints/last.ckpt run_dir=logs/demo/result
+	$(BIN)/python -m fusion.evaluate experiment=demo ckpt_path=logs/demo/train/checkpoints/last.ckpt run_dir=logs/demo/result \
+		baselines=[tcmoa_pyramid,average,maximum,laplacian] evaluation.metrics=[qabf,qcb,mi,ssim]
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile

@@ -150,7 +150,7 @@ def build_model(
     brings = any(config.get(key) is not None for key in ("weights", "base_weights"))
     if isinstance(model, FusionModel):
         learns = any(parameter.requires_grad for parameter in model.parameters())
-        model.untrained = ckpt_path is None and not brings and learns
+        model.untrained = ckpt_path is None and not brings and learns and not model.starts_classic
     return model.to(torch.device(device)).eval()
 
 

@@ -46,6 +46,7 @@ _MAE_SOURCE = "MAE (He et al., CVPR 2022), visualisation checkpoint that predict
 REGISTRY: dict[str, Weights] = {
     "mae_tiny": Weights("mae_tiny.safetensors", "pretrained here: experiments/tiny"),
     "tcmoa_tiny": Weights("tcmoa_tiny.safetensors", "trained here on mae_tiny: experiments/tiny"),
+    "tcmoa_pyramid": Weights("tcmoa_pyramid.safetensors", "trained here: experiments/tcmoa_pyramid"),
     "toar_base": Weights("toar_base.safetensors", "stage one of T-OAR, trained here: experiments/toar"),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(

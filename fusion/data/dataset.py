@@ -42,6 +42,7 @@ class PairDataset(Dataset[Sample], ABC):
             "none" decodes each time.
         cache_dir: folder of those files; None: `.cache` beside `root`.
         group: name under which training alternates between sets, in place of their task.
+        dataset: name in tables and batches, in place of the class's.
         instruction: text that goes with every pair, for models that take one.
         transform: applied to each sample with the seed of its key.
 
@@ -78,9 +79,11 @@ class PairDataset(Dataset[Sample], ABC):
         cache: Literal["none", "ram", "disk"] = "none",
         cache_dir: str | Path | None = None,
         group: str | None = None,
+        dataset: str | None = None,
         instruction: str | None = None,
         transform: Transform | None = None,
     ) -> None:
+        self._dataset = dataset
         if split is not None and split not in self.splits:
             raise ConfigError(f"{self.name}: unknown split '{split}', expected one of: {', '.join(self.splits)}.")
         if cache not in ("none", "ram", "disk"):
@@ -107,7 +110,7 @@ class PairDataset(Dataset[Sample], ABC):
     @property
     def name(self) -> str:
         """Name of the data set in tables, logs and batches."""
-        return type(self).__name__
+        return self._dataset or type(self).__name__
 
     @property
     def group(self) -> str:

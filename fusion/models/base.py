@@ -38,6 +38,8 @@ class FusionModel(TrainedModel, ABC):
     """Where the method's colour comes from by itself, see `fusion.models.color`."""
     weights_help: str = "train it with python -m fusion.train and give ckpt_path=RUN_FOLDER"
     """Where trained weights come from, for the message that refuses to fuse without them."""
+    starts_classic: bool = False
+    """Whether it is a classic method before the first step, so that its pictures mean something without trained weights."""
     untrained: bool = False
     """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
     explained_controls: tuple[str, ...] = ()

@@ -91,6 +91,8 @@ def evaluate(cfg: DictConfig) -> float | None:
         if config["record"]:
             record(config["record"], mean_rows(rows, metrics), ("method", "dataset"))
         print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
+        if sheet:
+            print(f"contact sheet: {folder / 'contact_sheet.png'}")
     metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
     values = [row[metric] for row in rows[:own] if metric in row]
     return fmean(values) if values else None

@@ -1,7 +1,8 @@
 """Fusions without parameters, the references that every method should beat."""
 
 from fusion.models.baselines.average import Average
+from fusion.models.baselines.guided_filter import GuidedFilter
 from fusion.models.baselines.laplacian import LaplacianPyramid
 from fusion.models.baselines.maximum import Maximum
 
-__all__ = ["Average", "LaplacianPyramid", "Maximum"]
+__all__ = ["Average", "GuidedFilter", "LaplacianPyramid", "Maximum"]

@@ -18,46 +18,48 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
+from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
+from fusion.models.tcmoa.tiles import fuse_pyramid
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights
 
 UNSEEN = {"medical": "vif", "nir": "vif", "pansharpening": "vif"}
 """Tasks without a router of their own and the task whose router serves them (Sec. 4.6)."""
 COLORS = ("rgb", "yuv")
-PROMPT_MAKERS = re.compile(r"\.sites\.\d+\.((norm1|reduce|norm2|router|experts)\.|fuse\.gain_)")
+PROMPT_MAKERS = re.compile(r"\.sites\.\d+\.((norm1|reduce|around|norm2|router|experts)\.|fuse\.gain_)")
 
 
 class TCMoA(FusionModel):
     """Task-customized mixture of adapters (Zhu et al., CVPR 2024).
 
     Args:
-        backbone: MAE; its weights come from where `backbone.weights` says, and stay frozen.
+        backbone: MAE, whose weights come from where `backbone.weights` says and stay frozen; or a pyramid, which has none.
         adapter: makes the adapter from N, K, the number of tasks, `router` and `expert`.
         router, expert: see `fusion.moe.adapters.Adapter`.
         loss: objective `(output, batch, epoch) -> terms`.
         tasks: tasks with a router of their own, in the order of the router bank.
         num_experts: N.
         top_k: K.
-        tau, tau_shift: blocks per adapter site and where in its group the site lies.
-        size_policy: how `fuse` treats sizes, see `fuse_any_size`.
+        tau, tau_shift: blocks per adapter site and where in its group the site lies; a pyramid has a site on every band.
+        size_policy: how `fuse` treats sizes, see `fuse_any_size`; a pyramid takes any size.
         color: "rgb" runs on the color images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
         prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read), and of
             local gains.
         weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.
-        network: further arguments of `TCMoANetwork`.
+        network: further arguments of `TCMoANetwork`; a pyramid's are those of its backbone.
         base: see `FusionModel`.
     """
 
     example_size = (112, 112)
     weights_help = (
         "give ckpt_path=FILE (released checkpoints: https://github.com/YangSun22/TC-MoA) or ckpt_path=RUN_FOLDER, or take "
-        "model=tcmoa_tiny, which comes trained"
+        "model=tcmoa_pyramid, which comes trained"
     )
 
     def __init__(
         self,
-        backbone: MAE,
+        backbone: MAE | PyramidBackbone,
         adapter: Callable[..., Adapter],
         router: Callable[..., nn.Module],
         expert: Callable[..., nn.Module],
@@ -79,8 +81,13 @@ class TCMoA(FusionModel):
         self.tasks, self.size_policy, self.color = tuple(tasks), size_policy, color
         self.native_color = "rgb" if color == "rgb" else "a"
         recipe = adapter(num_experts=num_experts, top_k=top_k, num_tasks=len(self.tasks), router=router, expert=expert)
-        load_backbone(backbone)
-        self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))
+        self.network: TCMoANetwork | PyramidNetwork
+        if isinstance(backbone, PyramidBackbone):
+            self.network = PyramidNetwork(backbone, recipe, self.tasks)
+            self.starts_classic = True
+        else:
+            load_backbone(backbone)
+            self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))
         self.size_multiple = self.network.size_multiple
         self.register_buffer("task_indices", torch.arange(len(self.tasks)), persistent=False)
         self.loss = loss
@@ -93,9 +100,12 @@ class TCMoA(FusionModel):
         n, k, tau = config["num_experts"], config["top_k"], config["tau"]
         if n < 1 or not 1 <= k <= n:
             raise ConfigError(f"model.top_k={k} must lie in 1..model.num_experts={n}")
-        for depth in (config["backbone"]["depth"], config["backbone"]["decoder_depth"]):
-            site_blocks(depth, tau, config.get("tau_shift"))
-        TCMoANetwork.check_config(config.get("network") or {})
+        if "levels" in config["backbone"]:
+            PyramidBackbone.check_config(config["backbone"])
+        else:
+            for depth in (config["backbone"]["depth"], config["backbone"]["decoder_depth"]):
+                site_blocks(depth, tau, config.get("tau_shift"))
+            TCMoANetwork.check_config(config.get("network") or {})
         for key, known in (("size_policy", POLICIES), ("color", COLORS)):
             if config.get(key, known[0]) not in known:
                 raise ConfigError(f"model.{key}={config[key]} is not one of {', '.join(known)}")
@@ -149,6 +159,7 @@ class TCMoA(FusionModel):
         sites: Sequence[str] | None = None,
         task_weights: Mapping[str, float] | None = None,
         site_tasks: Sequence[str] | None = None,
+        means: Tensor | None = None,
     ) -> FusionOutput:
         """Fuse pairs whose sides are multiples of `size_multiple`.
 
@@ -159,12 +170,15 @@ class TCMoA(FusionModel):
             sites: sites that are steered ("encoder.1", ...); all by default.
             task_weights: mix of the tasks' routers, e.g. `{"vif": 0.5, "mff": 0.5}`, in place of `task` (Fig. 7).
             site_tasks: one task per site, in place of `task`.
+            means: of whole pictures whose tiles `a` and `b` are, see `PyramidNetwork`.
 
         Raises:
             ConfigError: a task or site that the model does not have.
         """
         control = self._controls(PromptControl(alpha, beta, center), sites)
         routing = self._routing(task, task_weights, site_tasks)
+        if isinstance(self.network, PyramidNetwork):  # fuses luma and chroma by their own weights
+            return self.network(a, b, routing, control, means)
         if self.color == "rgb":
             return self.network(a, b, routing, control)
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
@@ -179,6 +193,8 @@ class TCMoA(FusionModel):
             return self.loss(output, batch, self.current_epoch)
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
+        if isinstance(self.network, PyramidNetwork):
+            return fuse_pyramid(lambda x, y, **whole: self(x, y, task, **controls, **whole), a, b, self.network)
         return fuse_any_size(lambda x, y: self(x, y, task, **controls), a, b, self.size_multiple, self.size_policy)
 
     def frozen_state_keys(self) -> set[str]:
@@ -195,6 +211,8 @@ class TCMoA(FusionModel):
     @property
     def site_names(self) -> list[str]:
         """Adapter sites in the order of a forward pass."""
+        if isinstance(self.network, PyramidNetwork):
+            return self.network.site_names
         return [f"{stage}.{block}" for stage in ("encoder", "decoder") for block in getattr(self.network, stage).sites]
 
     def _task_index(self, task: str) -> int:

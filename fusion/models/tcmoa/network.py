@@ -147,8 +147,8 @@ class TCMoANetwork(nn.Module):
         """
         output = FusionOutput(fused=a)
         names = [f"{stage}.{block}" for stage in ("encoder", "decoder") for block in getattr(self, stage).sites]
-        tasks = _per_site(task, names)
-        controls = _per_site(control or PromptControl(), names)
+        tasks = per_site(task, names)
+        controls = per_site(control or PromptControl(), names)
         images = self.normalize(torch.cat([a, b]))  # both sources share all weights: one batch of 2B
         if self.upsample:
             images = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
@@ -265,7 +265,7 @@ def match_statistics(new: Tensor, old: Tensor) -> Tensor:
     return (new - mean) * (old_std / (std + 1e-12)) + old_mean
 
 
-def _per_site(value: object, sites: list[str]) -> dict:
+def per_site(value: object, sites: list[str]) -> dict:
     """One value per site; a list gives each site its own."""
     if not isinstance(value, list):
         return dict.fromkeys(sites, value)

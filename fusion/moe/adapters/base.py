@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,4 +80,8 @@ class Adapter:
 
     def branch(self, dim: int) -> nn.Module | None:
         """A module parallel to the MLP of every block, or None."""
+        return None
+
+    def band_recipe(self) -> Any:
+        """The recipe of the routed experts on a band of a pyramid, or None: classic cues alone decide there."""
         return None

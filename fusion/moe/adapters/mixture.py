@@ -129,6 +129,10 @@ class MixtureOfAdapters(Adapter):
         """A `MixtureSite` of this width."""
         return MixtureSite(dim, self)
 
+    def band_recipe(self) -> "MixtureOfAdapters":
+        """Itself: see `fusion.models.tcmoa.band.BandSite`."""
+        return self
+
 
 class SingleAdapter(MixtureOfAdapters):
     """One adapter instead of a mixture ("SA" of Table 4): N = K = 1, whatever the model says, and nothing to route."""

@@ -1,0 +1,143 @@
+"""A fusion site on one band of a pyramid: cues and routed experts give the prompts, the prompts fuse the band."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion.models.tcmoa.cues import CUES, BandCues
+from fusion.moe.adapters.base import PromptControl
+from fusion.moe.dispatch import dispatch
+from fusion.moe.routers import TaskWeights, of_task
+from fusion.moe.routing import Routing
+
+if TYPE_CHECKING:
+    from fusion.moe.adapters.mixture import MixtureOfAdapters
+
+FEATURES = 2 * (len(CUES) - 1) + 1
+BOUND = 6.0
+"""Largest change of a prompt's logit by the experts."""
+
+
+@dataclass
+class BandOutput:
+    """What a site makes of its band.
+
+    Attributes:
+        prompts: `(B, 2, h, w)`, adding up to one.
+        gain: `(B, 1, h, w)` factor on the fused detail, or on the contrast of the base.
+        offset: `(B, 1, h', w')` in [-1, 1], what the base is brightened by, before its bound.
+        context: `(B, D, h', w')` for the next finer site, and the difference of the scores `(B, 1, h', w')`.
+        routing: of the tokens; None without experts.
+    """
+
+    prompts: Tensor
+    gain: Tensor
+    offset: Tensor
+    context: tuple[Tensor, Tensor]
+    routing: Routing | None
+
+
+class BandSite(nn.Module):
+    """One TC-MoA on one band (ours, after Eqs. 2 to 4): scores of the sources, a softmax over them, a gain.
+
+    The score of a source is a weighted sum of its cues, with weights per task, and what the experts add. Heads start at zero:
+    before the first step the site is a classic fusion rule.
+
+    Args:
+        width: channels D of a token.
+        recipe: the adapter whose settings it follows; None leaves the cues alone.
+        num_tasks: tasks.
+        cue_weights: `(num_tasks, 6)` initial weights of the cues, in the order of `CUES`.
+        gain: `(num_tasks,)` initial gains.
+        gain_bound: largest gain, and 1 over the smallest.
+        base: the site of the base, whose tokens are single pixels and whose prompts are smooth.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        recipe: "MixtureOfAdapters | None",
+        num_tasks: int,
+        cue_weights: Tensor,
+        gain: Tensor,
+        gain_bound: float,
+        base: bool,
+    ) -> None:
+        super().__init__()
+        self.base, self.gain_log = base, float(torch.tensor(gain_bound).log())
+        self.cue_weights = nn.Parameter(cue_weights.clone())
+        self.gain = nn.Parameter((gain.log() / self.gain_log).clamp(-0.99, 0.99).atanh())
+        self.recipe = recipe is not None
+        if recipe is None:
+            return
+        self.mix, self.mode = recipe.mix, recipe.dispatch
+        context = 0 if base else width + 1
+        self.reduce = nn.Conv2d(FEATURES + context, width, 3, padding=1, padding_mode="replicate")
+        self.around = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
+        self.norm2 = nn.LayerNorm(width)
+        self.source_embedding = nn.Parameter(torch.zeros(num_tasks, width))
+        n, k = recipe.num_experts, recipe.top_k
+        self.router = recipe.router(dim=width, num_experts=n, top_k=k, num_tasks=num_tasks)
+        self.experts = recipe.expert(dim=width, num_experts=n)
+        self.head = nn.Parameter(torch.zeros(num_tasks, width, 4))  # scores of a and b, gain, offset
+
+    def forward(
+        self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights, control: PromptControl
+    ) -> BandOutput:
+        """Decide on one band.
+
+        Args:
+            cues: of the band.
+            context: of the next coarser site, None at the base.
+            task: index, or `(num_tasks,)` weights.
+            control: steering of the prompts.
+        """
+        weights, gain = of_task(self.cue_weights, task), of_task(self.gain, task)
+        scores = (cues.tokens * weights[1:, None, None]).sum(2)  # (B, 2, h', w')
+        size, routing = cues.energy.shape[-2:], None
+        features, offset = scores[:, :1] * 0, scores[:, :1] * 0
+        gain = gain + features
+        if self.recipe:
+            features, routing, head = self._experts(cues, context, task)
+            scores = scores + BOUND * (head[:, :2] / BOUND).tanh()
+            gain, offset = gain + head[:, 2:3], head[:, 3:].tanh()
+        difference = scores[:, :1] - scores[:, 1:]
+        if self.base:
+            difference = smooth(difference + weights[0] * (cues.energy[:, :1] - cues.energy[:, 1:]))
+        else:
+            difference = resize(difference, size) + weights[0] * (cues.energy[:, :1] - cues.energy[:, 1:])
+        chosen = difference.sigmoid()
+        prompts = control(torch.cat([chosen, 1 - chosen], dim=1))
+        gain = resize((self.gain_log * gain.tanh()).exp(), size)
+        return BandOutput(prompts, gain, offset, (features, scores[:, :1] - scores[:, 1:]), routing)
+
+    def _experts(
+        self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights
+    ) -> tuple[Tensor, Routing, Tensor]:
+        seen = cues.features
+        if context is not None:
+            seen = torch.cat([seen, *(resize(x, seen.shape[-2:]) for x in (context[0], context[1].tanh()))], dim=1)
+        hidden = self.around(F.gelu(self.reduce(seen)))
+        phi = self.norm2(hidden.movedim(1, -1) + of_task(self.source_embedding, task))  # (B, h', w', D), Eq. 2
+        routing = self.router(phi.flatten(0, 2), task)
+        routing.shape = tuple(phi.shape[:3])
+        mixed = dispatch(self.experts, phi, routing.weights, self.mix, self.mode)  # Eq. 4
+        return hidden, routing, (mixed @ of_task(self.head, task)).movedim(-1, 1)
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Binomial 3x3 filter of `(B, C, h, w)`, the border repeated."""
+    for axis in (-2, -1):
+        n = x.shape[axis]
+        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], axis)
+        after = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], axis)
+        x = (before + 2 * x + after) / 4
+    return x
+
+
+def resize(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
+    """Bilinear, to the size of the next band."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

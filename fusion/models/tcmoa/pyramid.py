@@ -1,0 +1,197 @@
+"""TC-MoA on a Laplacian pyramid (ours): a frozen backbone that loses nothing, with an adapter site on every band."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import ConfigError
+from fusion.layers.box import box, pool
+from fusion.layers.color import join_luma, split_luma
+from fusion.layers.pyramid import LaplacianPyramid, check_levels, expand
+from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.band import BandOutput, BandSite, resize
+from fusion.models.tcmoa.cues import BandCues, band_cues
+from fusion.models.tcmoa.network import per_site
+from fusion.moe.adapters import Adapter, PromptControl
+from fusion.moe.routers import TaskWeights, of_task
+
+GRAY = 1e-4
+"""Saturation that is taken for none."""
+Table = Mapping[str, Sequence[Sequence[float]]]
+
+
+class PyramidBackbone(LaplacianPyramid):
+    """What `model/backbone=pyramid` builds: the pyramid, and how the sites on it start.
+
+    Args:
+        levels: bands of detail; the base has 1 / 2^levels of the sides.
+        width: channels D of a token of a site.
+        cues: by task, weights of the cues (`fusion.models.tcmoa.cues.CUES`) in the finest band, in the coarsest and in the base;
+            bands between are interpolated.
+        gains: by task, initial gains of the details, finest first; the last one serves all coarser bands. The base starts at 1.
+        gain_bound: largest gain of a detail, and 1 over the smallest.
+        offset_bound: most that the base is brightened or darkened.
+        chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
+        weights: always None.
+    """
+
+    def __init__(
+        self,
+        levels: int = 5,
+        width: int = 24,
+        cues: Table | None = None,
+        gains: Mapping[str, Sequence[float]] | None = None,
+        gain_bound: float = 1.6,
+        offset_bound: float = 0.15,
+        chroma: Mapping[str, Sequence[float]] | None = None,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__(levels, weights)
+        self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
+        self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
+
+    @staticmethod
+    def check_config(config: Mapping[str, object]) -> None:
+        """Refuse values that cannot be, before anything is built."""
+        check_levels(config.get("levels", 5))  # type: ignore[arg-type]
+        for key, low in (("gain_bound", 1.0), ("offset_bound", -1e-9)):
+            value = config.get(key, 2.0)
+            if not isinstance(value, (int, float)) or not low < value <= 4:
+                raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
+
+    def cue_weights(self, tasks: Sequence[str], level: int) -> Tensor:
+        """`(tasks, 6)` initial weights of a level; a task without a row of its own starts as the first that has one."""
+        rows = []
+        for task in tasks:
+            fine, coarse, base = self.cues.get(task) or next(iter(self.cues.values()), DEFAULT_CUES)
+            share = level / max(self.levels - 1, 1)
+            blend = [(1 - share) * f + share * c for f, c in zip(fine, coarse, strict=True)]
+            rows.append(list(base) if level == self.levels else blend)
+        return torch.tensor(rows, dtype=torch.float32)
+
+    def gain_table(self, tasks: Sequence[str], level: int) -> Tensor:
+        """`(tasks,)` initial gains of a level."""
+        rows = [(1.0,) if level == self.levels else self.gains.get(task, (1.0,)) for task in tasks]
+        return torch.tensor([row[min(level, len(row) - 1)] for row in rows], dtype=torch.float32)
+
+
+DEFAULT_CUES = ((1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+
+
+class PyramidNetwork(nn.Module):
+    """Fuses `(B, 3, H, W)` pairs of any size, coarse to fine.
+
+    Args:
+        backbone: see `PyramidBackbone`.
+        adapter: what is trained; an adapter without routed experts leaves the cues alone.
+        tasks: in the order of the router banks.
+    """
+
+    def __init__(self, backbone: PyramidBackbone, adapter: Adapter, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.backbone, self.size_multiple = backbone, 1
+        self.tile_grid = 2 ** (backbone.levels + 1)
+        sites = {}
+        for level in reversed(range(backbone.levels + 1)):
+            sites[str(level)] = BandSite(
+                backbone.width,
+                adapter.band_recipe(),
+                len(tasks),
+                backbone.cue_weights(tasks, level),
+                backbone.gain_table(tasks, level),
+                backbone.gain_bound,
+                base=level == backbone.levels,
+            )
+        self.sites = nn.ModuleDict(sites)
+        rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
+        self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+
+    @property
+    def reach(self) -> int:
+        """Pixels beyond a tile's edge that what lies within can see: the tokens of all levels look about, coarse to fine."""
+        top = 2**self.backbone.levels
+        base = 6 * top  # energies of 5x5, two convolutions, a smoothing, an interpolation
+        return base + sum(7 * 2 ** (level + 1) for level in range(self.backbone.levels))
+
+    @property
+    def site_names(self) -> list[str]:
+        """Sites from the base to the finest band, in the order of a forward pass."""
+        return [f"level.{level}" for level in self.sites]
+
+    def forward(
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: TaskWeights | list[TaskWeights],
+        control: PromptControl | list[PromptControl] | None = None,
+        means: Tensor | None = None,
+    ) -> FusionOutput:
+        """Fuse RGB pairs in [0, 1].
+
+        Args:
+            a, b: `(B, 3, H, W)`.
+            task: index or `(num_tasks,)` weights of the routers, one for all sites or one per site.
+            control: steering of the prompts, one for all sites or one per site.
+            means: `(B, 2, 1, 1)` mean luma of the whole sources, where these are tiles.
+
+        Returns:
+            `FusionOutput` with prompts and routings from the base to the finest band; `extras` has the base of the luma pyramid:
+            "base" fused, "base_sources" `(B, 2, h, w)`, "base_prompts" `(B, 2, h, w)`.
+        """
+        with torch.autocast(a.device.type, enabled=False):  # differences of large numbers and logarithms need float32
+            return self._fuse(a.float(), b.float(), task, control or PromptControl(), means)
+
+    def _fuse(
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: TaskWeights | list[TaskWeights],
+        control: PromptControl | list[PromptControl],
+        means: Tensor | None,
+    ) -> FusionOutput:
+        (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
+        luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
+        means = luma.mean((-2, -1), keepdim=True) if means is None else means
+        pictures = self.backbone.gaussians(luma)
+        bands = self.backbone.bands(pictures)
+        cues = self._cues(bands, pictures, means)
+        output = FusionOutput(fused=a)
+        tasks, controls = per_site(task, self.site_names), per_site(control, self.site_names)
+        fused, context = luma[:, :1], None
+        for name, (key, site) in zip(self.site_names, self.sites.items(), strict=True):
+            level = int(key)
+            seen: BandOutput = site(cues[level], context, tasks[name], controls[name])
+            band = (seen.prompts * bands[level]).sum(1, keepdim=True)
+            if level == self.backbone.levels:
+                pivot = means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
+                fused = pivot + seen.gain * (band - pivot) + self.backbone.offset_bound * seen.offset
+                output.extras |= {"base": fused, "base_sources": bands[level], "base_prompts": seen.prompts}
+            else:
+                fused = seen.gain * band + expand(fused, band.shape[-2:])
+            context = seen.context
+            output.sites.append(name)
+            output.prompts.append(seen.prompts)
+            if seen.routing is not None:
+                output.routings.append(seen.routing)
+        chroma = self._chroma(chroma_a - 0.5, chroma_b - 0.5, seen.prompts, tasks[name])
+        output.fused = join_luma(fused, chroma + 0.5)
+        return output
+
+    def _cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
+        cues: list[BandCues] = []
+        for level, (band, picture) in enumerate(zip(bands, pictures, strict=True)):
+            base = level == self.backbone.levels
+            finer = cues[-1].detail if cues else None
+            cues.append(band_cues(picture - means if base else band, picture, means, finer, base))
+        return cues
+
+    def _chroma(self, a: Tensor, b: Tensor, prompts: Tensor, task: TaskWeights) -> Tensor:
+        """The sources' chroma, `(B, 2, H, W)` about 0, by their saturation and by the prompts of the luma."""
+        saturation, preferred, constant = of_task(self.chroma, task)
+        side = min(8, *a.shape[-2:])
+        colour_a, colour_b = (box(pool(x.abs().sum(1, keepdim=True), side), 3) + GRAY for x in (a, b))
+        choice = pool(prompts, side).clamp(0.01, 0.99)
+        logit = saturation * (colour_a / colour_b).log() + constant
+        logit = logit + preferred * (choice[:, :1] / choice[:, 1:]).log()
+        return b.lerp(a, resize(logit.sigmoid(), a.shape[-2:]))

@@ -1,0 +1,89 @@
+"""Soft entropies against counted ones, tone terms on pictures whose fault is known; gradients of all of them."""
+
+import pytest
+import torch
+
+from fusion import losses as L
+from fusion.metrics import score
+
+GENERATOR = torch.Generator().manual_seed(0)
+A, B = (
+    torch.nn.functional.interpolate(torch.rand(2, 1, 12, 12, generator=GENERATOR), 96, mode="bicubic").clamp(0, 1)[:, 0]
+    for _ in "ab"
+)
+
+
+def test_soft_entropy_follows_the_counted_one():
+    values = []
+    for contrast in (0.2, 0.5, 1.0):
+        picture = 0.5 + contrast * (A - 0.5)
+        counted = score(picture[0], picture[0], picture[0], ["en"])["en"]
+        values.append((L.soft_entropy(picture)[0].item(), counted))
+    differences = [counted - soft for soft, counted in values]
+    assert values[0][0] < values[1][0] < values[2][0]
+    assert max(differences) - min(differences) < 0.35  # 32 linear bins against 256: nearly a constant
+
+
+def test_soft_mutual_information_is_large_for_a_source_and_small_for_noise():
+    own = L.soft_mutual_information(A, A, A)
+    noise = torch.rand(A.shape, generator=torch.Generator().manual_seed(1))
+    assert (own > 4 * L.soft_mutual_information(noise, A, A)).all()
+    assert (L.soft_mutual_information((A + B) / 2, A, B) < L.soft_mutual_information(A, A, B)).all()
+
+
+def test_soft_cross_entropy_is_zero_for_equal_histograms():
+    assert L.soft_cross_entropy(A, A, A).abs().max() < 0.01
+    assert (L.soft_cross_entropy(A * 0.5, A, A) > 0.3).all()
+
+
+def test_soft_histograms_add_up_whatever_comes_in():
+    from fusion.losses.information import soft_levels
+
+    levels = soft_levels(torch.tensor([[[-1.0, 0.0, 0.5, 1.0, 2.0]]]))
+    torch.testing.assert_close(levels.sum(-1), torch.ones(1, 5))
+    torch.testing.assert_close(levels[0, [0, 4]], levels[0, [1, 3]])
+
+
+SOURCES = torch.stack([A, B], dim=1)
+
+
+def test_tone_terms_are_zero_where_nothing_is_wrong():
+    mean = SOURCES.mean(1, keepdim=True)
+    assert L.roughness(torch.full((1, 2, 5, 5), 0.5)) == 0
+    assert L.out_of_range(mean, SOURCES) == 0
+    assert L.tone_distance(L.salient_mean(SOURCES), SOURCES) == 0
+    assert L.dull_targets(B[:, None], B[:, None]) == 0
+
+
+def test_tone_terms_see_their_fault():
+    flips = (torch.arange(8) % 2).float().expand(1, 2, 8, 8)
+    assert L.roughness(flips) == 1
+    dark = torch.zeros_like(A)[:, None]
+    assert L.out_of_range(dark, SOURCES) > 0.01
+    assert L.out_of_range(dark + 1, SOURCES) > 0.01
+    hot = torch.full((1, 1, 32, 32), 0.2)
+    hot[..., 10:14, 10:14] = 1.0
+    lost = hot.clamp(max=0.5)
+    assert L.dull_targets(lost, hot) > 3 * L.dull_targets(hot * 0.9, hot)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        lambda f: L.soft_entropy(f[:, 0]).sum(),
+        lambda f: L.soft_mutual_information(f[:, 0], A.to(f), B.to(f)).sum(),
+        lambda f: L.soft_cross_entropy(f[:, 0], A.to(f), B.to(f)).sum(),
+        lambda f: L.tone_distance(f, SOURCES.to(f)),
+        lambda f: L.out_of_range(f - 0.3, SOURCES.to(f)),
+        lambda f: L.dull_targets(f * 0.5, B[:, None].to(f)),
+    ],
+)
+def test_gradients_are_those_of_differences(term):
+    fused = SOURCES.mean(1, keepdim=True).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(term(fused), fused)
+    direction = torch.randn(fused.shape, generator=torch.Generator().manual_seed(2)).double()
+    step = 1e-6
+    with torch.no_grad():
+        numeric = (term(fused + step * direction) - term(fused - step * direction)) / (2 * step)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
+    torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=2e-2, atol=1e-6)

@@ -1,0 +1,199 @@
+"""TC-MoA on a pyramid: any size, tiles, prompts, steering, tasks, what it starts from, and its objective."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from fusion import load_model
+from fusion.errors import ConfigError
+from fusion.layers.color import split_luma
+from fusion.models.tcmoa import BenchmarkLoss
+from fusion.models.tcmoa.cues import CUES, band_cues
+from fusion.models.tcmoa.tiles import fuse_pyramid, spans
+
+PARTS = ["model/backbone=pyramid", "model/loss=benchmark", "model.expert.hidden_ratio=0.5", "model.backbone.levels=3"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    made = load_model("tcmoa", overrides=PARTS)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in made.named_parameters():
+        if "cue_weights" not in name:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return made
+
+
+def pair(height=64, width=96, batch=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    small = [torch.rand(batch, 3, -(-height // 4), -(-width // 4), generator=generator) for _ in "ab"]
+    return tuple(torch.nn.functional.interpolate(x, (height, width), mode="bicubic").clamp(0, 1) for x in small)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (1, 1), (7, 250), (33, 41)])
+def test_any_size_comes_back(model, size):
+    output = model.fuse(*pair(*size), task="mff")
+    assert output.fused.shape == (1, 3, *size)
+    assert output.fused.isfinite().all()
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff", "medical"])
+def test_equal_sources_come_back_without_gain(task):
+    plain = load_model("tcmoa", overrides=[*PARTS, *(f"model.backbone.gains.{t}=[1.0]" for t in ("vif", "mef", "mff"))])
+    a, _ = pair()
+    torch.testing.assert_close(plain.fuse(a, a, task=task).fused, a, atol=2e-5, rtol=0)
+
+
+def test_tiles_agree_with_the_whole(model):
+    a, b = pair(400, 530)
+    run = partial(model, task="mef")
+
+    def call(x, y, **whole):
+        with torch.no_grad():
+            return run(x, y, **whole)
+
+    whole = fuse_pyramid(call, a, b, model.network)
+    tiled = fuse_pyramid(call, a, b, model.network, whole=1000, tile=128)
+    assert tiled.fused.shape == whole.fused.shape
+    torch.testing.assert_close(tiled.fused, whole.fused, atol=1e-5, rtol=0)
+
+
+def test_tiles_cover_a_side_once():
+    covered = [pixel for _, _, start, end in spans(5000, 1536, 600, 64) for pixel in range(start, end)]
+    assert covered == list(range(5000))
+    assert all(start % 64 == 0 for start, *_ in spans(5000, 1536, 600, 64))
+
+
+def test_prompts_add_up_and_every_band_is_reported(model):
+    output = model.fuse(*pair(), task="vif")
+    assert output.sites == ["level.3", "level.2", "level.1", "level.0"]
+    for prompt, routing in zip(output.prompts, output.routings, strict=True):
+        torch.testing.assert_close(prompt.sum(1), torch.ones_like(prompt[:, 0]))
+        assert ((routing.weights > 0).sum(1) <= 2).all()
+        assert routing.shape[0] == 1 and routing.weights.shape == (routing.shape[1] * routing.shape[2], 4)
+
+
+def test_controls_steer(model):
+    a, b = pair()
+    base = model.fuse(a, b, task="vif").fused
+    even = model.fuse(a, b, task="vif", alpha=0.0)
+    assert all(torch.allclose(prompt, torch.tensor(0.5)) for prompt in even.prompts)
+    toward_a = model.fuse(a, b, task="vif", beta=0.4).fused
+    toward_b = model.fuse(a, b, task="vif", beta=-0.4).fused
+    assert (toward_a - a).abs().mean() < (base - a).abs().mean() < (toward_b - a).abs().mean()
+    one = model.fuse(a, b, task="vif", beta=0.4, sites=["level.0"])
+    assert one.prompts[-1][:, 0].mean() > 0.8 and not torch.equal(one.fused, toward_a)
+    with pytest.raises(ConfigError, match="level.0"):
+        model.fuse(a, b, task="vif", beta=0.4, sites=["encoder.1"])
+
+
+def test_tasks_have_routers_of_their_own_and_mix(model):
+    a, b = pair()
+    vif, mff = (model.fuse(a, b, task=task).fused for task in ("vif", "mff"))
+    assert (vif - mff).abs().mean() > 1e-3
+    torch.testing.assert_close(model.fuse(a, b, task="vif", task_weights={"mff": 1.0}).fused, mff)
+    mixed = model.fuse(a, b, task="vif", task_weights={"vif": 0.5, "mff": 0.5}).fused
+    assert (mixed - vif).abs().mean() > 1e-4 and (mixed - mff).abs().mean() > 1e-4
+    per_site = model.fuse(a, b, task="vif", site_tasks=["mff"] * 4).fused
+    assert (per_site - mff).abs().mean() < (per_site - vif).abs().mean()
+
+
+def test_a_grey_source_leaves_the_other_its_colour(model):
+    a, b = pair()
+    grey = split_luma(b)[0].expand_as(b)
+    chroma = split_luma(model.fuse(a, grey, task="vif").fused)[1]
+    expected = split_luma(a)[1]
+    inside = (model.fuse(a, grey, task="vif").fused - 0.5).abs().amax(
+        1, keepdim=True
+    ) < 0.49  # where nothing was clipped
+    assert ((chroma - expected).abs() * inside).mean() < 0.01
+
+
+def test_focus_is_chosen_at_once():
+    sharp = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    blurred = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2, count_include_pad=False)
+    a, b = sharp.clone(), blurred.clone()
+    a[..., 48:], b[..., 48:] = blurred[..., 48:], sharp[..., 48:]
+    fused = load_model("tcmoa", overrides=PARTS).fuse(a, b, task="mff").fused
+    assert (fused - sharp)[..., :40].abs().mean() < 0.1 * (blurred - sharp).abs().mean()
+    assert (fused - sharp)[..., 56:].abs().mean() < 0.1 * (blurred - sharp).abs().mean()
+
+
+def test_without_experts_the_cues_decide():
+    cues = load_model("tcmoa", overrides=[*PARTS, "model/adapter=none"])
+    full = load_model("tcmoa", overrides=PARTS)  # its heads start at zero
+    a, b = pair()
+    output = cues.fuse(a, b, task="mef")
+    assert output.routings == [] and len(output.prompts) == 4
+    torch.testing.assert_close(output.fused, full.fuse(a, b, task="mef").fused)
+    assert sum(p.numel() for p in cues.parameters()) < 200
+
+
+def test_flat_pictures_have_finite_cues_and_gradients():
+    bands = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    seen = band_cues(bands, torch.full((1, 2, 8, 8), 0.5), torch.full((1, 2, 1, 1), 0.5), None, base=False)
+    assert seen.tokens.shape == (1, 2, len(CUES) - 1, 4, 4) and seen.features.shape == (1, 11, 4, 4)
+    (seen.energy.sum() + seen.features.sum()).backward()
+    assert bands.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("task", ["vif", "mef", "mff"])
+def test_the_objective_trains_every_part(model, task):
+    a, b = pair(96, 96, batch=2)
+    model.train()
+    model.zero_grad()
+    output = model(a, b, task)
+    terms = model.losses(output, {"a": a, "b": b, "task": task, "reference": a, "name": ["x", "y"]})
+    sum(terms.values()).backward()
+    model.eval()
+    assert {"qabf", "soft_mi", "smooth", "mir", "balance"} <= set(terms)
+    assert ("reference_l1" in terms) == (task == "mff")
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        if "w_noise" not in name and "embedding" not in name and "chroma" not in name:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_better_metric_is_a_smaller_loss():
+    loss = BenchmarkLoss(
+        {"qabf": 0.1, "sf": 4.0, "soft_ce": 0.2},
+        {"vif": {"qabf": 1.0, "sf": 1.0, "soft_ce": 1.0}},
+        {"vif": {"sf": 1.0}},
+    )
+    from fusion.models.output import FusionOutput
+
+    a, b = pair(96, 96)
+    batch = {"a": a, "b": b, "task": "vif", "name": ["x"]}
+    terms = {
+        f: loss(FusionOutput(p), batch, 0)
+        for f, p in (("a", a), ("flat", a * 0 + 0.5), ("wild", (3 * (a - 0.5) + 0.5).clamp(0, 1)))
+    }
+    assert terms["a"]["qabf"] < terms["flat"]["qabf"] and terms["a"]["soft_ce"] < terms["flat"]["soft_ce"]
+    assert terms["a"]["sf"] < terms["wild"]["sf"]  # above the ceiling more contrast counts against
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"spreads": {}, "weights": {"vif": {"qabf": 1}}}, "model.loss.spreads.qabf"),
+        ({"spreads": {"qp": 1}, "weights": {"vif": {"qp": 1}}}, "no gradient"),
+        (
+            {"spreads": {"qabf": 1}, "weights": {"vif": {"qabf": 1}}, "ceiling": {"vif": {"qabf": 1}}},
+            "model.loss.ceiling.vif.qabf",
+        ),
+    ],
+)
+def test_impossible_objectives(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        BenchmarkLoss(**settings)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("levels=9", "from 2 to 8"), ("gain_bound=0.5", "gain_bound"), ("offset_bound=-1", "offset_bound")],
+)
+def test_impossible_backbones(override, said):
+    with pytest.raises(ConfigError, match=said):
+        load_model("tcmoa", overrides=[*PARTS, f"model.backbone.{override}"])
