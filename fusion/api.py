@@ -15,9 +15,16 @@ from omegaconf import DictConfig
 from fusion.cli import one_line
 from fusion.config import check, config_dir, instantiate, plain
 from fusion.errors import ConfigError
+from fusion.job.recorded import check_recorded_model
 from fusion.models.base import FusionModel
-from fusion.models.checkpoint import RECORD
-from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+from fusion.models.loading import (
+    build_recorded,
+    find_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    recorded_model,
+    recorded_name,
+)
 
 
 def load_model(
@@ -65,12 +72,15 @@ def build_model(
         config = recorded_model(checkpoint)
         if config is None:
             raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
-    config = check(config, "model")
-    if ckpt_path is not None:
-        find_checkpoint(ckpt_path)  # before anything large is built
-    model: FusionModel = instantiate(config)
+        config = check_recorded_model(config, str(path))
+        model = build_recorded(config, path)
+    else:
+        config = check(config, "model")
+        if ckpt_path is not None:
+            find_checkpoint(ckpt_path)  # before anything large is built
+        model = instantiate(config)
     model.config = dict(config)
-    model.run_name = ((checkpoint or {}).get(RECORD) or {}).get("name")
+    model.run_name = recorded_name(checkpoint or {})
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, checkpoint)
     return model.to(torch.device(device)).eval()

@@ -100,7 +100,7 @@ def check(cfg: DictConfig | Mapping[str, Any], path: str = "") -> dict[str, Any]
     """
     config = plain(cfg)
     for node_path, node in _targets(config, path):
-        target = _locate(node["_target_"], node_path)
+        target = locate(node["_target_"], node_path)
         _check_keywords(target, node, node_path)
         _check_values(target, node, node_path)
     return config
@@ -123,7 +123,7 @@ def instantiate(cfg: Any, **extra: Any) -> Any:
         return None
     config = plain(cfg)
     for node_path, node in _targets(config, ""):
-        _locate(node["_target_"], node_path)
+        locate(node["_target_"], node_path)
     if extra:  # added to a partial: Hydra would copy the objects in `extra`
         config = {**config, "_partial_": True}
     try:
@@ -166,7 +166,16 @@ def _trusted() -> tuple[str, ...]:
     return TRUSTED + tuple(name.strip() for name in own.split(",") if name.strip())
 
 
-def _locate(target: str, path: str) -> Any:
+def locate(target: str, path: str) -> Any:
+    """What a dotted name means.
+
+    Args:
+        target: dotted name of a class or function of a trusted package.
+        path: dotted key of its node, for messages.
+
+    Raises:
+        ConfigError: of another package, or no such class or function.
+    """
     where = f"{path}._target_" if path else "_target_"
     trusted = _trusted()
     if target.split(".", 1)[0] not in trusted:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import os
 import urllib.error
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        refuse_bombs(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # the official checkpoints hold their arguments
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+    except WeightsError:
+        raise
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
         raise WeightsError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
     except Exception as error:  # pickle.UnpicklingError: something else than weights
         raise WeightsError(f"{path}: refused, it holds more than weights ({_reason(error)})") from error
@@ -112,6 +116,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: no state dict in it")
     return dict(content)
+
+
+def refuse_bombs(path: Path) -> None:
+    """Refuse an archive whose parts grow when they are unpacked: PyTorch stores tensors as they are.
+
+    Raises:
+        WeightsError: a part is larger than the file.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            largest = max((part.file_size for part in archive.infolist()), default=0)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
+    if largest > path.stat().st_size:
+        raise WeightsError(f"{path}: refused, a part of {largest} bytes in a file of {path.stat().st_size}")
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 from fusion import __version__
 from fusion.config import flatten
 from fusion.errors import ConfigError, WeightsError
+from fusion.hub import refuse_bombs
+from fusion.job.recorded import check_recorded_overrides
 from fusion.resolvers import CHECKPOINTS, run_folder
 
 CONFIG = "config.yaml"
@@ -67,7 +69,10 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     resume_checkpoint(resume)  # before Hydra makes folders
     saved = Path(run_folder(resume, "")) / MANIFEST
     manifest = _read_json(saved) if saved.is_file() else {}
-    kept = [line for line in manifest.get("overrides", []) if _key(line) not in {*given, "run_dir"}]
+    recorded = manifest.get("overrides", [])
+    if isinstance(recorded, list):
+        recorded = [line for line in recorded if not isinstance(line, str) or _key(line) not in given]
+    kept = check_recorded_overrides(recorded, str(saved))
     return [*arguments[:start], *kept, *arguments[start:]]
 
 
@@ -96,10 +101,14 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         ConfigError: keys differ and `force` is not set.
     """
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("fusion", {})
+        refuse_bombs(checkpoint)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(f"{checkpoint}: not a readable checkpoint ({type(error).__name__})") from error
-    before = saved.get("fingerprint")
+    _check_parts(content, checkpoint)
+    before = (content.get("fusion") or {}).get("fingerprint")
     if not before or force:
         return
     differing = sorted(key for key in before.keys() | current.keys() if before.get(key) != current.get(key))
@@ -109,6 +118,25 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         raise ConfigError(
             f"cannot resume {checkpoint}: {shown}{more} differ; give the same values, or force_resume=true"
         )
+
+
+def _check_parts(content: Any, checkpoint: Path) -> None:
+    """Refuse a checkpoint that training could not go on from."""
+    expected = {
+        "state_dict": dict, "loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int,
+        "global_step": int, "callbacks": dict,
+    }  # fmt: skip
+    if not isinstance(content, dict):
+        raise WeightsError(f"{checkpoint}: expected a checkpoint of a training, found {type(content).__name__}")
+    wrong = [key for key, kind in expected.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise WeightsError(
+            f"{checkpoint}: not a checkpoint that training can go on from ({', '.join(wrong)} missing or damaged); start a "
+            "new run, or load the weights alone with ckpt_path="
+        )
+    record = content.get("fusion") or {}
+    if not isinstance(record, dict) or not isinstance(record.get("fingerprint") or {}, dict):
+        raise WeightsError(f"{checkpoint}: its record is damaged; start a new run")
 
 
 class RunFolder:
@@ -209,9 +237,12 @@ def _now() -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
 def _write(path: Path, text: str) -> None:

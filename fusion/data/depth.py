@@ -137,7 +137,9 @@ class DepthModel:
             ) from error
         try:
             options = {"model_kwargs": {"local_files_only": True}} if self.local_files_only else {}
-            return transformers.pipeline("depth-estimation", model=self.model, device=self.device, **options)
+            return transformers.pipeline(
+                "depth-estimation", model=self.model, device=self.device, trust_remote_code=False, **options
+            )
         except (OSError, ValueError) as error:
             line = str(error).strip().splitlines()[0]
             raise ConfigError(

@@ -95,7 +95,8 @@ class TaskTraining(FusionModel):
 
     def setup(self, stage: str) -> None:
         """Training starts from the named weights, unless a checkpoint has brought some."""
-        if stage == "fit" and not self._loaded and not self.trainer.fast_dev_run:
+        resumes = self.trainer.ckpt_path is not None  # and must not open what a foreign run folder names
+        if stage == "fit" and not self._loaded and not resumes and not self.trainer.fast_dev_run:
             self._loaded = True
             self.load_pretrained()
 
@@ -148,8 +149,8 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
         ConfigError: no path, or the checkpoint holds something else.
         WeightsError: missing or damaged.
     """
-    from fusion.config import check, instantiate
-    from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+    from fusion.job.recorded import check_recorded_model
+    from fusion.models.loading import build_recorded, find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
 
     if not ckpt_path:
         raise ConfigError(f"{key} has no value yet: give a run folder of experiment={experiment}")
@@ -159,7 +160,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
     if config is None or not str(config.get("_target_")).endswith(f".{kind.__name__}"):
         raise ConfigError(f"{key}={ckpt_path}: expected a run of experiment={experiment}")
     config = {name: value for name, value in config.items() if name != "fuser"}  # only training fuses
-    model: Any = instantiate(check(config, "model"))
+    model: Any = build_recorded(check_recorded_model(config, str(path)), path)
     load_checkpoint(model, path, content)
     return model.eval()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fusion.moe.routing import Routing
+from fusion.parts import Part
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SiteOutput:
     routing: Routing | None = None
 
 
-class Adapter:
+class Adapter(Part):
     """Recipe for the trainable parts of a tuned backbone. Subclasses override what they have.
 
     Args:

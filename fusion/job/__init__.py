@@ -1,0 +1,1 @@
+"""What the commands share: configuration, the command frame, processes, run folders."""

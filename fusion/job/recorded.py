@@ -1,0 +1,198 @@
+"""Configurations that come with a checkpoint or a run folder are data: what they may build is a closed list.
+
+A yaml file of the user runs what it names (`fusion.job.config.TRUSTED`). A record comes from whoever made the file, so
+it may only name classes of this package, or of `FUSION_TRUSTED_PACKAGES`, that are models or parts of models.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from fusion.config import check, locate
+from fusion.errors import ConfigError, WeightsError
+
+_TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
+_KEY = re.compile(r"(\+\+|\+|~)?[A-Za-z_][\w-]*([./][\w-]+)*(@[\w.-]*(:[\w.-]+)?)?")
+_RESERVED = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_self_")
+_SWITCHES = {"_partial_", "_convert_"}
+_WRITES = ("dirpath", "save_dir", "log_dir", "output_dir", "default_root_dir", "file", "path")
+_PLACES = {"run_dir", "paths.log_dir", "paths.output_dir"}  # the folder that is resumed decides
+_LARGEST = 1 << 16
+_COUNTS = re.compile(r"seed|pixels")  # integers that say nothing of the size of a layer
+_DEEPEST = 20
+
+
+def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
+    """Check the configuration of a model that a file brought along, before anything of it is imported or built.
+
+    Every `_target_`, at any depth, must be a class (never a function) of this package or of `FUSION_TRUSTED_PACKAGES`: at
+    the top a `FusionModel`, below it an `nn.Module` or a `fusion.parts.Part`. Interpolations, positional arguments and
+    other switches of Hydra are refused, and so are sizes that no model here has.
+
+    Args:
+        config: what the record holds.
+        origin: the file, for messages.
+
+    Returns:
+        The configuration, checked as one of the user's own would be; parts have dropped what they would open.
+
+    Raises:
+        WeightsError: the record names something else, or is damaged.
+        ConfigError: a key or value that the model does not accept.
+    """
+    from torch import nn
+
+    from fusion.models.base import FusionModel
+    from fusion.parts import Part
+
+    if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
+        raise WeightsError(f"{origin}: its record of the model is damaged: choose the model yourself, with model=NAME")
+    cleaned = _clean(config, "model", origin, (FusionModel,), (nn.Module, Part), 0)
+    return check(cleaned, "model")
+
+
+def _clean(value: Any, path: str, origin: str, bases: tuple[type, ...], parts: tuple[type, ...], depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise WeightsError(f"{origin}: its record of the model is damaged (nested too deeply at {path[:60]})")
+    if isinstance(value, Mapping):
+        return _clean_node(value, path, origin, bases, parts, depth)
+    if isinstance(value, list | tuple):
+        return [_clean(item, f"{path}.{i}", origin, parts, parts, depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, str):
+        if "${" in value:
+            raise _refused(origin, path, "an interpolation")
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST and not _COUNTS.search(path):
+        raise _refused(origin, path, f"the size {value}")
+    elif not isinstance(value, bool | int | float | None):
+        raise _refused(origin, path, f"a value of type {type(value).__name__}")
+    return value
+
+
+def _clean_node(
+    node: Mapping[Any, Any], path: str, origin: str, bases: tuple[type, ...], parts: tuple[type, ...], depth: int
+) -> dict[str, Any]:
+    for key in node:
+        if not isinstance(key, str | int) or "${" in str(key):
+            raise _refused(origin, path, f"the key {key!r:.60}")
+        if key in _RESERVED and key != "_target_" and key not in _SWITCHES:
+            raise _refused(origin, path, f"the switch {key}")
+    if "_target_" not in node:
+        if any(key in _SWITCHES for key in node):
+            raise _refused(origin, path, "a switch without a _target_")
+        return {key: _clean(item, f"{path}.{key}", origin, parts, parts, depth + 1) for key, item in node.items()}
+    found = _recorded_class(node["_target_"], path, origin, bases)
+    inner = {
+        key: item if key == "_target_" else _clean(item, f"{path}.{key}", origin, parts, parts, depth + 1)
+        for key, item in node.items()
+    }
+    drop = getattr(found, "recorded_config", None)
+    return dict(drop(inner)) if drop is not None else inner
+
+
+def _recorded_class(target: Any, path: str, origin: str, bases: tuple[type, ...]) -> type:
+    own = own_packages()
+    if not isinstance(target, str) or not _TARGET.fullmatch(target) or target.split(".", 1)[0] not in own:
+        raise _refused(origin, path, f"_target_={target!s:.120}")
+    found = locate(target, path)
+    if not isinstance(found, type) or not issubclass(found, bases) or str(found.__module__).split(".", 1)[0] not in own:
+        raise _refused(origin, path, f"_target_={target}, which is not {_names(bases)}")
+    return found
+
+
+def own_packages() -> tuple[str, ...]:
+    """Packages whose models and parts a record may name: this one, and `FUSION_TRUSTED_PACKAGES`."""
+    given = os.environ.get("FUSION_TRUSTED_PACKAGES", "")
+    return ("fusion", *(name.strip() for name in given.split(",") if name.strip()))
+
+
+def _names(bases: tuple[type, ...]) -> str:
+    return " or ".join(
+        {"Module": "a module", "Part": "a part", "FusionModel": "a FusionModel"}[b.__name__] for b in bases
+    )
+
+
+def _refused(origin: str, path: str, what: str) -> WeightsError:
+    return WeightsError(
+        f"{origin}: refused, its record has {what} at {path}: a record may only name models and parts of "
+        f"{', '.join(own_packages())}; if you trust it, write a yaml for the model and load the weights with model=NAME"
+    )
+
+
+def check_recorded_overrides(lines: Any, origin: str) -> list[str]:
+    """Check the overrides that a run folder recorded, before they are given to Hydra again.
+
+    They may set or delete keys of the composed configuration and choose options of its groups. They may not reach
+    Hydra's own node, name a `_target_`, use a resolver, sweep, choose a file outside the configuration tree, or say where
+    files are written.
+
+    Args:
+        lines: what the record holds.
+        origin: the file, for messages.
+
+    Returns:
+        The lines, without the places of another machine's logs.
+
+    Raises:
+        ConfigError: names the first line that is more than data.
+    """
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise ConfigError(
+            f"{origin}: its overrides are damaged: start a new run, or give the checkpoint with resume=FILE"
+        )
+    kept = [line for line in lines if _key(line) not in _PLACES]
+    for line in kept:
+        if reason := _more_than_data(line):
+            raise ConfigError(
+                f"{origin}: refused, the recorded override '{line:.120}' {reason}; if you trust it, give it on the command line"
+            )
+    return kept
+
+
+def _more_than_data(line: str) -> str | None:
+    key, _, text = line.partition("=")
+    if not _KEY.fullmatch(key):
+        return "is not a plain KEY=VALUE"
+    words = [word for word in re.split(r"[./@:]", key.lstrip("+~")) if word]
+    if "hydra" in words:
+        return "reaches Hydra's own settings"
+    if any(word in _RESERVED or word.startswith("_global_") for word in words):
+        return "says what to build"
+    if words[-1] in _WRITES:
+        return "says where files are written"
+    if "${" in text and ":" in text[text.index("${") :]:
+        return "uses a resolver"
+    try:
+        override = OverridesParser.create().parse_override(line)
+        if override.is_sweep_override():
+            return "is a sweep"
+        value = override.value()
+    except (HydraException, ValueError):
+        return "cannot be read"
+    if reserved := next((name for name in _keys(value) if name in _RESERVED or name == "hydra"), None):
+        return f"sets {reserved}"
+    group = "." not in key.split("@", 1)[0]
+    if group and any(_leaves_the_tree(name) for name in (value if isinstance(value, list) else [value])):
+        return "leaves the configuration tree"
+    return None
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~").split("@", 1)[0]
+
+
+def _leaves_the_tree(name: Any) -> bool:
+    return isinstance(name, str) and (".." in name or name.startswith(("/", "~")) or "://" in name or "\\" in name)
+
+
+def _keys(value: Any) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from _keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _keys(item)
