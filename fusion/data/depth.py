@@ -136,7 +136,7 @@ class DepthModel:
                 "from a folder (fusion.data.DepthFolder), or fusion.data.DepthPlane."
             ) from error
         try:
-            options = {"model_kwargs": {"local_files_only": True}} if self.local_files_only else {}
+            options: dict[str, Any] = {"model_kwargs": {"local_files_only": True}} if self.local_files_only else {}
             return transformers.pipeline(
                 "depth-estimation", model=self.model, device=self.device, trust_remote_code=False, **options
             )
