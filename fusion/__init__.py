@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fusion.version import __version__
+
 if TYPE_CHECKING:
     from fusion.api import load_model
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load_model"]
 
 

@@ -1,5 +1,6 @@
 """Models by name, for Python users and for the doors."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from fusion.cli import one_line
-from fusion.config import check, config_dir, instantiate, plain
 from fusion.errors import ConfigError
-from fusion.job.recorded import check_recorded_model
+from fusion.job.cli import one_line
+from fusion.job.config import check, config_dir, instantiate, nearest, plain
+from fusion.job.recorded import build_recorded
 from fusion.models.base import FusionModel
 from fusion.models.loading import (
-    build_recorded,
     find_checkpoint,
     load_checkpoint,
     read_checkpoint,
@@ -72,18 +72,34 @@ def build_model(
         config = recorded_model(checkpoint)
         if config is None:
             raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
-        config = check_recorded_model(config, str(path))
-        model = build_recorded(config, path)
+        model = build_recorded(config, str(path))
     else:
         config = check(config, "model")
         if ckpt_path is not None:
             find_checkpoint(ckpt_path)  # before anything large is built
         model = instantiate(config)
-    model.config = dict(config)
+        model.config = dict(config)
     model.run_name = recorded_name(checkpoint or {})
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, checkpoint)
     return model.to(torch.device(device)).eval()
+
+
+def check_controls(model: FusionModel, controls: dict[str, Any]) -> None:
+    """Refuse models that do not fuse, and controls that the model does not know.
+
+    Raises:
+        ConfigError: names the nearest control.
+    """
+    if not isinstance(model, FusionModel):
+        raise ConfigError(f"model: {type(model).__name__} does not fuse images; choose a fusion method")
+    parameters = inspect.signature(model.forward).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in ("a", "b", "task")]
+    for key in controls:
+        if key not in known:
+            hint = nearest(key, known)
+            names = f"did you mean 'control.{hint}'?" if hint else f"it has: {', '.join(known) or 'none'}"
+            raise ConfigError(f"control.{key}: {type(model).__name__} has no such control; {names}")
 
 
 def model_of_job(cfg: DictConfig) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.hub import download_url_to_file
 
 from fusion.errors import WeightsError
+from fusion.files import atomic
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -193,9 +194,8 @@ def load_backbone(backbone: nn.Module) -> None:
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> str:
-    """Write a state dict as safetensors under a temporary name, rename it, and return its SHA-256."""
-    temporary = path.with_name(f".{path.name}.partial")
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary, dict(metadata or {}))
-    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    os.replace(temporary, path)
-    return digest
+    """Write a state dict as safetensors, whole or not at all, and return its SHA-256."""
+    content = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with atomic(path) as temporary:
+        save_file(content, temporary, dict(metadata or {}))
+        return hashlib.sha256(temporary.read_bytes()).hexdigest()

@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.cli import door
+from fusion.job.cli import door
 from fusion.scoring import score_folders
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")

@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 import fusion
 from fusion.analysis.cost import describe_device
-from fusion.analysis.tables import markdown, write_csv, write_text
-from fusion.config import config_dir
+from fusion.files import markdown, write_csv, write_text
+from fusion.job.config import config_dir
 from fusion.metrics import Suite, compute, names
 
 HEIGHT, WIDTH = 480, 640

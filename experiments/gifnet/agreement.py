@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusion import load_model
-from fusion.data.image import read_image
+from fusion.data.files.image import read_image
 from fusion.models.gifnet.color import official as official_colors
 from fusion.models.gifnet.inference import FastGIFNet
 

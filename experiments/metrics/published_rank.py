@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from fusion.analysis.tables import markdown
+from fusion.files import markdown
 from fusion.metrics import info
 
 NAMED = ("method", "image", "made by")

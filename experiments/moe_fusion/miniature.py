@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 
 SIZE = (96, 128)
 KINDS = {"person": (0.95, (8, 14), (20, 34)), "car": (0.75, (26, 42), (14, 24))}

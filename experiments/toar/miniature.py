@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.utils import make_grid
 
-from fusion.analysis.tables import markdown, write_csv, write_text
 from fusion.api import compose, load_model
-from fusion.config import check, instantiate
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 from fusion.downstream.detection import DetectorTraining
 from fusion.downstream.saliency import SaliencyTraining
 from fusion.downstream.segmentation import SegmentationTraining
 from fusion.downstream.tasks import FrozenTask
 from fusion.downstream.training import load_trained
+from fusion.files import markdown, write_csv, write_text
+from fusion.job.config import check, instantiate
 from fusion.train import main as train_door
 
 TASKS = {  # experiment of the task's network, class of the module, the score that the paper reports

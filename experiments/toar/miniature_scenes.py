@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fusion.data import synthesis
-from fusion.data.image import read_image, write_image
-from fusion.data.samples import TEST_PHOTOS, TRAIN_PHOTOS, Photo, photo_path
+from fusion.data.files.image import read_image, write_image
+from fusion.data.synthesis import scenes
+from fusion.data.synthesis.photographs import TEST_PHOTOS, TRAIN_PHOTOS, Photo, photo_path
 
 CLASSES = ("People", "Car")
 RADII = ((4.0, 9.0), (10.0, 5.5))
@@ -47,9 +47,9 @@ def scene(photos: tuple[Photo, ...], size: tuple[int, int], generator: torch.Gen
     """One scene of `size`, height and width."""
     height, width = size
     image = _part(photos[int(torch.randint(len(photos), (), generator=generator))], size, generator)
-    light = 0.12 + 0.8 * synthesis.smooth_field(height, width, generator)
+    light = 0.12 + 0.8 * scenes.smooth_field(height, width, generator)
     visible = image * light
-    infrared = 0.22 + 0.2 * synthesis.gaussian_blur(image.mean(0, keepdim=True), [7, 7], [2.0, 2.0])
+    infrared = 0.22 + 0.2 * scenes.gaussian_blur(image.mean(0, keepdim=True), [7, 7], [2.0, 2.0])
     objects = torch.zeros(height, width, dtype=torch.long)
     boxes, classes = [], []
     y, x = torch.arange(height)[:, None].float(), torch.arange(width)[None].float()
@@ -69,7 +69,7 @@ def scene(photos: tuple[Photo, ...], size: tuple[int, int], generator: torch.Gen
         infrared = torch.where(inside, infrared + 0.1 + 0.12 * warmth, infrared)
         boxes.append(box)
         classes.append(kind)
-    infrared = synthesis.gaussian_blur(infrared, [3, 3], [0.7, 0.7])
+    infrared = scenes.gaussian_blur(infrared, [3, 3], [0.7, 0.7])
     visible = visible + 0.015 * torch.randn(visible.shape, generator=generator)
     infrared = infrared + 0.015 * torch.randn(infrared.shape, generator=generator)
     return Scene(visible.clamp(0, 1), infrared.clamp(0, 1), objects, boxes, classes)
@@ -84,7 +84,7 @@ def _part(photo: Photo, size: tuple[int, int], generator: torch.Generator) -> Te
     fit = min(pixels.shape[1] / size[0], pixels.shape[2] / size[1]) * (0.4 + 0.6 * zoom)
     height, width = int(size[0] * fit), int(size[1] * fit)
     box = (int(u * (pixels.shape[1] - height)), int(v * (pixels.shape[2] - width)), height, width)
-    return synthesis.crop_and_resize(pixels, box, size)
+    return scenes.crop_and_resize(pixels, box, size)
 
 
 def _write_m3fd(root: Path, split: str, index: int, made: Scene) -> None:

@@ -9,7 +9,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from fusion.analysis.tables import markdown
+from fusion.files import markdown
 
 COLUMNS = (  # table of a run, its column, heading and key of the published table, factor
     ("detection", "mAP50-95", "OD mAP50-95", "od_map", 0.01),  # its tables are in percent

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusion.analysis.figures import grid, legend, save
 from fusion.analysis.scenes import Study, no_such_thing
-from fusion.analysis.tables import markdown, write_csv, write_text
+from fusion.files import markdown, write_csv, write_text
 
 FIELDS = ("a_dominant_a", "a_dominant_b", "b_dominant_a", "b_dominant_b", "average", "difference")
 PUBLISHED: dict[str, tuple[float, ...]] = {  # Fig. 13, in the order of FIELDS

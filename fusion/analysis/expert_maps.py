@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fusion.analysis.figures import file_stem, grid, save, show_image, show_map
 from fusion.analysis.scenes import Scene, Study, no_such_thing, run
-from fusion.analysis.tables import write_csv
 from fusion.errors import ConfigError
+from fusion.files import write_csv
 from fusion.models.output import FusionOutput
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fusion.analysis.figures import expert_colors, file_stem, grid, legend, save
 from fusion.analysis.scenes import Scene, Study, no_such_thing
-from fusion.analysis.tables import write_csv
 from fusion.errors import ConfigError
+from fusion.files import write_csv
 from fusion.models.output import FusionOutput
 
 ENERGY = (-6.0, 0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusion.analysis.figures import file_stem, grid, save, show_image, show_map
 from fusion.analysis.scenes import Scene, Study, no_such_thing
-from fusion.analysis.tables import write_csv
+from fusion.files import write_csv
 
 
 def features(study: Study) -> list[Path]:

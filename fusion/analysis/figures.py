@@ -1,6 +1,5 @@
 """Drawing with matplotlib, without a display. Slow to import, it is imported when a figure is made, not before."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from fusion.files import atomic
 
 MAX_INCHES = 60.0
 """Longest side of a figure: beyond, the backend refuses."""
@@ -35,11 +36,9 @@ def grid(rows: int, columns: int, cell: tuple[float, float], **options: Any) -> 
 
 
 def save(figure: Any, path: Path, dpi: int = 130) -> Path:
-    """Write a figure as PNG under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(temporary, dpi=dpi, format="png")
-    os.replace(temporary, path)
+    """Write a figure as PNG, whole or not at all."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png")
     return path
 
 

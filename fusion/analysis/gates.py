@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.analysis.figures import grid, save
-from fusion.analysis.tables import write_csv
 from fusion.errors import ConfigError, DataError
+from fusion.files import write_csv
 
 PREFIX = "gate/"
 

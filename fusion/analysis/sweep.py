@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from fusion.analysis.figures import grid, save
-from fusion.analysis.tables import markdown, number, write_csv, write_text
-from fusion.config import flatten
 from fusion.errors import ConfigError, DataError
+from fusion.files import markdown, number, write_csv, write_text
+from fusion.job.config import flatten
 
 NOT_SWEPT = ("run_dir", "resume", "paths.", "hydra.")
 """Keys that say where a job writes, not what it does."""

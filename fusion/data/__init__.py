@@ -1,18 +1,15 @@
 """Files on disk to batches: pairing, decoding, paired transforms, samplers, data modules."""
 
 from fusion.data.batch import TASKS, FusionBatch
-from fusion.data.datamodule import TRAIN_SCALE, FusionDataModule
 from fusion.data.dataset import PairDataset, Sample, SampleKey
-from fusion.data.depth import DepthFolder, DepthModel, DepthPlane, ImaginedDepth
-from fusion.data.export import DepthMaps, export
-from fusion.data.image import Picture, read_image, read_pair, write_image
-from fusion.data.joint import JointDataset
+from fusion.data.files.image import Picture, read_image, read_pair, write_image
+from fusion.data.files.pairs import Pair, pair_folders, pair_scenes
 from fusion.data.labelled import BoxDataset, LabelledDataset, MaskDataset, SaliencyDataset
-from fusion.data.loader import FusionDataLoader, collate, to_float
-from fusion.data.pair_synthesis import ExposureSynthesis, FocusSynthesis
-from fusion.data.pairs import Pair, pair_folders, pair_scenes
-from fusion.data.sampler import AlternatingBatchSampler, EvalBatchSampler
-from fusion.data.samples import SampleData
+from fusion.data.loading.datamodule import TRAIN_SCALE, FusionDataModule
+from fusion.data.loading.joint import JointDataset
+from fusion.data.loading.loader import FusionDataLoader, collate, to_float
+from fusion.data.loading.sampler import AlternatingBatchSampler, EvalBatchSampler
+from fusion.data.loading.turns import TaskTurns
 from fusion.data.sets import (
     FLIR,
     FMB,
@@ -39,8 +36,12 @@ from fusion.data.sets import (
     SyntheticPairs,
     WithAuxiliary,
 )
-from fusion.data.sice import SICEPairs
-from fusion.data.transforms import PairTransform, eval_transform, train_transform
+from fusion.data.synthesis.depth import DepthFolder, DepthModel, DepthPlane, ImaginedDepth
+from fusion.data.synthesis.export import DepthMaps, export
+from fusion.data.synthesis.photographs import SampleData
+from fusion.data.synthesis.rules import ExposureSynthesis, FocusSynthesis
+from fusion.data.synthesis.sice import SICEPairs
+from fusion.data.transforms.pair import PairTransform, eval_transform, train_transform
 
 __all__ = [
     "FLIR",
@@ -93,6 +94,7 @@ __all__ = [
     "SampleKey",
     "SceneDataset",
     "SyntheticPairs",
+    "TaskTurns",
     "WithAuxiliary",
     "collate",
     "eval_transform",

@@ -4,14 +4,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fusion.cli import door
-from fusion.config import check, instantiate
-from fusion.data.datamodule import FusionDataModule
 from fusion.data.dataset import PairDataset
-from fusion.data.export import export
+from fusion.data.loading.datamodule import FusionDataModule
 from fusion.data.sets import SyntheticPairs
+from fusion.data.synthesis.export import export
 from fusion.data.verify import contact_sheet, verify
 from fusion.errors import ConfigError, DataError
+from fusion.job.cli import door
+from fusion.job.config import check, instantiate
 
 ACTIONS = ("verify", "describe", "prepare", "synthesize")
 

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 import torch
 from torch.utils.data import Dataset
 
-from fusion.data.cache import DiskCache
-from fusion.data.image import Picture, read_image, read_pair, resize
-from fusion.data.pairs import Pair
+from fusion.data.files.cache import DiskCache
+from fusion.data.files.image import Picture, read_image, read_pair, resize
+from fusion.data.files.pairs import Pair
+from fusion.data.files.selection import Names, select
 from fusion.data.sample import Sample, SampleKey, Transform
-from fusion.data.selection import Names, select
-from fusion.data.transforms import eval_transform
+from fusion.data.transforms.pair import eval_transform
 from fusion.errors import ConfigError, DataError
 
 __all__ = ["PairDataset", "Sample", "SampleKey", "Transform"]

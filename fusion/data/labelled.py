@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fusion.data.dataset import PairDataset
-from fusion.data.labels import IGNORE, read_class_map, read_saliency, read_voc_boxes
-from fusion.data.pairs import Pair, fold, list_images
+from fusion.data.files.labels import IGNORE, read_class_map, read_saliency, read_voc_boxes
+from fusion.data.files.pairs import Pair, fold, list_images
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
 from fusion.data.dataset import PairDataset
-from fusion.data.image import resize, write_image
-from fusion.data.labels import IGNORE
+from fusion.data.files.image import resize, write_image
+from fusion.data.files.labels import IGNORE
 from fusion.data.sample import Sample
 from fusion.errors import DataError
 

@@ -1,1 +1,5 @@
 """What fused images are good for: detection and other tasks on them, their networks and scores."""
+
+from fusion.downstream.tasks import DetectionTask, SaliencyTask, SegmentationTask
+
+__all__ = ["DetectionTask", "SaliencyTask", "SegmentationTask"]

@@ -13,11 +13,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from fusion.analysis.tables import markdown, write_csv, write_text
-from fusion.data.image import read_image, resize
-from fusion.data.pairs import list_images
+from fusion.data.files.image import read_image, resize
+from fusion.data.files.pairs import list_images
 from fusion.downstream.training import Scores, TaskTraining
 from fusion.errors import DataError
+from fusion.files import markdown, write_csv, write_text
 from fusion.models.output import FusionOutput
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from fusion.data.batch import FusionBatch
 from fusion.downstream.labels import check_classes
-from fusion.models.base import FusionModel
 from fusion.models.checkpoint import state_digest
+from fusion.models.trained import TrainedModel
 from fusion.parts import Part
 
 
@@ -19,7 +19,7 @@ class FrozenTask(Part):
         weight: of the loss.
     """
 
-    def __init__(self, module: FusionModel, weight: float = 1.0) -> None:
+    def __init__(self, module: TrainedModel, weight: float = 1.0) -> None:
         self.module = module.eval().requires_grad_(False)
         self.weight = weight
         state = module.state_dict()

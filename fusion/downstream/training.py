@@ -12,6 +12,7 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.trained import TrainedModel
 
 IMAGES = ("fused", "a", "b", "both")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Scores(Protocol):
         ...
 
 
-class TaskTraining(FusionModel):
+class TaskTraining(TrainedModel):
     """A network for one task on single images, trained on what a method fuses, or on the sources.
 
     Subclasses set `network` and say its losses, predictions and scores.
@@ -37,7 +38,7 @@ class TaskTraining(FusionModel):
     Args:
         images: what it looks at: "fused", "a" (visible), "b" (infrared) or "both" (each pair is two images).
         fuser: fuses for "fused"; frozen, and no part of checkpoints. None: only the sources can be trained on.
-        base: see `FusionModel`.
+        base: see `TrainedModel`.
 
     Raises:
         ConfigError: unknown `images`, or "fused" without a fuser.
@@ -70,7 +71,7 @@ class TaskTraining(FusionModel):
     def load_pretrained(self) -> None:
         """Load what training starts from."""
 
-    # A FusionModel -----------------------------------------------------------------------------------------------------
+    # A TrainedModel ----------------------------------------------------------------------------------------------------
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         """The images that the network looks at, `(B or 2B, 3, H, W)`; what it makes of them is in the subclasses' hands.
@@ -88,6 +89,10 @@ class TaskTraining(FusionModel):
         with torch.no_grad():
             return FusionOutput(fuser(a, b, task).fused.float().clamp(0, 1).expand(-1, 3, -1, -1))
 
+    def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
+        """Terms of `image_losses` for the images that the network looks at."""
+        return self.losses(self(batch["a"], batch["b"], batch["task"]), batch)
+
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """Terms of `image_losses`."""
         twice = len(output.fused) == 2 * len(batch["a"])
@@ -104,10 +109,6 @@ class TaskTraining(FusionModel):
         """A checkpoint has all weights."""
         self._loaded = True
         super().on_load_checkpoint(checkpoint)
-
-    def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
-        """Collect scores."""
-        return self._evaluate(batch)
 
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
         output = self(batch["a"], batch["b"], batch["task"])
@@ -149,8 +150,8 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
         ConfigError: no path, or the checkpoint holds something else.
         WeightsError: missing or damaged.
     """
-    from fusion.job.recorded import check_recorded_model
-    from fusion.models.loading import build_recorded, find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+    from fusion.job.recorded import build_recorded
+    from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
 
     if not ckpt_path:
         raise ConfigError(f"{key} has no value yet: give a run folder of experiment={experiment}")
@@ -160,7 +161,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
     if config is None or not str(config.get("_target_")).endswith(f".{kind.__name__}"):
         raise ConfigError(f"{key}={ckpt_path}: expected a run of experiment={experiment}")
     config = {name: value for name, value in config.items() if name != "fuser"}  # only training fuses
-    model: Any = build_recorded(check_recorded_model(config, str(path)), path)
+    model: Any = build_recorded(config, str(path))
     load_checkpoint(model, path, content)
     return model.eval()
 

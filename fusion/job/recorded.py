@@ -12,8 +12,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from fusion.config import check, locate
-from fusion.errors import ConfigError, WeightsError
+from fusion.errors import ConfigError, FusionError, WeightsError
+from fusion.job.aliases import renamed
+from fusion.job.config import causes, check, first_line, instantiate, locate
 
 _TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 _KEY = re.compile(r"(\+\+|\+|~)?[A-Za-z_][\w-]*([./][\w-]+)*(@[\w.-]*(:[\w.-]+)?)?")
@@ -26,11 +27,37 @@ _COUNTS = re.compile(r"seed|pixels")  # integers that say nothing of the size of
 _DEEPEST = 20
 
 
+def build_recorded(config: Any, origin: str) -> Any:
+    """Build the model that a file recorded, after `check_recorded_model`; `config` of the model is what it was built from.
+
+    Args:
+        config: what the record holds.
+        origin: the file, for messages.
+
+    Raises:
+        WeightsError: the record names something else than models and parts, or values that do not fit together.
+        ConfigError: a key or value that the model does not accept.
+    """
+    checked = check_recorded_model(config, origin)
+    try:
+        model = instantiate(checked)
+    except FusionError:
+        raise
+    except Exception as error:  # whatever a part has against values that nobody wrote
+        cause = list(causes(error))[-1]
+        raise WeightsError(
+            f"{origin}: the model that it records cannot be built ({type(cause).__name__}: {first_line(cause):.200}); "
+            "choose the model yourself, with model=NAME"
+        ) from error
+    model.config = checked
+    return model
+
+
 def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
     """Check the configuration of a model that a file brought along, before anything of it is imported or built.
 
     Every `_target_`, at any depth, must be a class (never a function) of this package or of `FUSION_TRUSTED_PACKAGES`: at
-    the top a `FusionModel`, below it an `nn.Module` or a `fusion.parts.Part`. Interpolations, positional arguments and
+    the top a `TrainedModel`, below it an `nn.Module` or a `fusion.parts.Part`. Interpolations, positional arguments and
     other switches of Hydra are refused, and so are sizes that no model here has.
 
     Args:
@@ -46,12 +73,12 @@ def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
     """
     from torch import nn
 
-    from fusion.models.base import FusionModel
+    from fusion.models.trained import TrainedModel
     from fusion.parts import Part
 
     if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
         raise WeightsError(f"{origin}: its record of the model is damaged: choose the model yourself, with model=NAME")
-    cleaned = _clean(config, "model", origin, (FusionModel,), (nn.Module, Part), 0)
+    cleaned = _clean(config, "model", origin, (TrainedModel,), (nn.Module, Part), 0)
     return check(cleaned, "model")
 
 
@@ -84,9 +111,10 @@ def _clean_node(
         if any(key in _SWITCHES for key in node):
             raise _refused(origin, path, "a switch without a _target_")
         return {key: _clean(item, f"{path}.{key}", origin, parts, parts, depth + 1) for key, item in node.items()}
-    found = _recorded_class(node["_target_"], path, origin, bases)
+    target = renamed(node["_target_"]) if isinstance(node["_target_"], str) else node["_target_"]
+    found = _recorded_class(target, path, origin, bases)
     inner = {
-        key: item if key == "_target_" else _clean(item, f"{path}.{key}", origin, parts, parts, depth + 1)
+        key: target if key == "_target_" else _clean(item, f"{path}.{key}", origin, parts, parts, depth + 1)
         for key, item in node.items()
     }
     drop = getattr(found, "recorded_config", None)
@@ -110,9 +138,7 @@ def own_packages() -> tuple[str, ...]:
 
 
 def _names(bases: tuple[type, ...]) -> str:
-    return " or ".join(
-        {"Module": "a module", "Part": "a part", "FusionModel": "a FusionModel"}[b.__name__] for b in bases
-    )
+    return " or ".join({"Module": "a module", "Part": "a part", "TrainedModel": "a model"}[b.__name__] for b in bases)
 
 
 def _refused(origin: str, path: str, what: str) -> WeightsError:

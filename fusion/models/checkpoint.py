@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusion import __version__
 from fusion.errors import WeightsError
+from fusion.version import __version__
 
 RECORD = "fusion"
 """Key of our record in a checkpoint."""

@@ -10,11 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fusion.config import causes, first_line, instantiate
-from fusion.errors import FusionError, WeightsError
+from fusion.errors import WeightsError
 from fusion.hub import refuse_bombs
-from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
+from fusion.models.trained import TrainedModel
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -68,25 +67,7 @@ def recorded_name(checkpoint: dict[str, Any]) -> str | None:
     return re.sub(r"[^\w.-]+|^\.+", "_", name)[:100] if isinstance(name, str) and name else None
 
 
-def build_recorded(config: dict[str, Any], path: Path) -> FusionModel:
-    """Build the model of a record that `check_recorded_model` has checked.
-
-    Raises:
-        WeightsError: its values do not fit together.
-    """
-    try:
-        return instantiate(config)
-    except FusionError:
-        raise
-    except Exception as error:  # whatever a part has against values that nobody wrote
-        cause = list(causes(error))[-1]
-        raise WeightsError(
-            f"{path}: the model that it records cannot be built ({type(cause).__name__}: {first_line(cause):.200}); "
-            "choose the model yourself, with model=NAME"
-        ) from error
-
-
-def load_checkpoint(model: FusionModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
+def load_checkpoint(model: TrainedModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
     """Load weights into a model, strictly.
 
     Checkpoints of this platform bring what they were saved with, less the frozen parts that the model already has.
@@ -122,7 +103,7 @@ def load_checkpoint(model: FusionModel, path: str | Path, checkpoint: dict[str, 
     try:
         model.on_load_checkpoint(content)
     except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: its record is damaged ({first_line(error):.100})") from error
+        raise WeightsError(f"{path}: its record is damaged ({type(error).__name__})") from error
     state = content["state_dict"]
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

@@ -8,15 +8,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-import fusion
-from fusion.data.pairs import natural_key
+from fusion.data.files.pairs import natural_key
 from fusion.errors import ConfigError, DataError
 from fusion.metrics import Suite
-from fusion.metrics.journal import Journal, stamp
-from fusion.metrics.leaderboard import Leaderboard, compare
 from fusion.scoring.jobs import find_jobs
+from fusion.scoring.journal import Journal, stamp
+from fusion.scoring.leaderboard import Leaderboard, compare
 from fusion.scoring.report import write_report
 from fusion.scoring.run import run_jobs
+from fusion.version import __version__
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -107,7 +107,7 @@ def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:
         "columns": [column.policy for column in suite.columns],
         "sizes": "images are never resized",
         "precision": config["precision"],
-        "version": f"fusion {fusion.__version__}, torch {torch.__version__}",
+        "version": f"fusion {__version__}, torch {torch.__version__}",
     }
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.data.image import IMAGE_SUFFIXES
-from fusion.data.pairs import natural_key
+from fusion.data.files.image import IMAGE_SUFFIXES
+from fusion.data.files.pairs import natural_key
 from fusion.errors import DataError
-from fusion.metrics.naming import match_fused, pair_sources
+from fusion.scoring.naming import match_fused, pair_sources
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fusion.analysis.tables import write_text
-from fusion.metrics.leaderboard import Leaderboard
-from fusion.metrics.plots import distributions
-from fusion.metrics.tables import image_csv, latex, markdown, summary_csv, tests_csv
+from fusion.files import write_text
+from fusion.scoring.leaderboard import Leaderboard
+from fusion.scoring.plots import distributions
+from fusion.scoring.tables import image_csv, latex, markdown, summary_csv, tests_csv
 
 
 def write_report(

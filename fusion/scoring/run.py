@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusion.data.image import read_image
-from fusion.data.loader import processors
+from fusion.data.files.image import read_image
+from fusion.data.loading.loader import processors
 from fusion.errors import FusionError
 from fusion.metrics import compute
 from fusion.scoring.jobs import Job

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 import fusion
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 from fusion.models.base import FusionModel
 
 SMALL = ["model.weights=null", "model.backbone.weights=null", "model.backbone.embed_dim=48", "model.backbone.depth=2"]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from fusion.analysis.benchmark import without_weights
 from fusion.analysis.cost import autocast_dtype, count_flops, random_batch
 from fusion.analysis.parameters import Group, count, published
-from fusion.benchmark import without_weights
-from fusion.config import config_dir, plain
 from fusion.errors import ConfigError
+from fusion.job.config import config_dir, plain
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
 
@@ -73,7 +73,7 @@ class Affine(FusionModel):
 def test_operations_are_two_per_multiply_add_whether_or_not_a_model_can_be_faked(
     monkeypatch: pytest.MonkeyPatch, peek: bool
 ) -> None:
-    import fusion.benchmark as benchmark
+    import fusion.analysis.benchmark as benchmark
 
     monkeypatch.setattr(benchmark, "instantiate", lambda config: Affine(peek))
     monkeypatch.setattr(benchmark, "build_model", lambda *arguments: Affine(peek).eval())

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion.callbacks.contact_sheet import MARGIN, ContactSheet, Row, draw
 from fusion.models.output import FusionOutput
+from fusion.training.callbacks.contact_sheet import MARGIN, ContactSheet, Row, draw
 
 
 class _Trainer:

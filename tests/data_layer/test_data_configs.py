@@ -6,11 +6,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from fusion.config import check, config_dir, instantiate
 from fusion.data import FusionDataModule, PairDataset
 from fusion.data.__main__ import main
-from fusion.data.selection import read_names
+from fusion.data.files.selection import read_names
 from fusion.errors import ConfigError, DataError
+from fusion.job.config import check, config_dir, instantiate
 
 from .conftest import Writer, write_boxes
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fusion.data import DepthFolder, DepthMaps, DepthModel, DepthPlane, Images, ImaginedDepth
-from fusion.data.depth import read_depth
+from fusion.data.synthesis.depth import read_depth
 from fusion.errors import ConfigError, DataError
 
 from .conftest import Writer

@@ -21,7 +21,7 @@ from fusion.data import (
     to_float,
     train_transform,
 )
-from fusion.data.labels import IGNORE, read_class_map, read_voc_boxes
+from fusion.data.files.labels import IGNORE, read_class_map, read_voc_boxes
 from fusion.errors import ConfigError, DataError
 
 from .conftest import write_boxes, write_mask

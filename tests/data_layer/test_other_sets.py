@@ -23,7 +23,7 @@ from fusion.data import (
     RoadScene,
     read_image,
 )
-from fusion.data.pairs import by_number, find_folder, pair_endings
+from fusion.data.files.pairs import by_number, find_folder, pair_endings
 from fusion.errors import ConfigError, DataError
 
 from .conftest import Writer, picture

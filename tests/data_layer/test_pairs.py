@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fusion.data import Folders, Pair, pair_folders, pair_scenes
-from fusion.data.pairs import natural_key
-from fusion.data.selection import read_names, select
+from fusion.data.files.pairs import natural_key
+from fusion.data.files.selection import read_names, select
 from fusion.errors import ConfigError, DataError
 
 from .conftest import Writer

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from fusion.data import AlternatingBatchSampler, EvalBatchSampler, SampleKey
-from fusion.data.sampler import derive_seed
+from fusion.data.seeds import derive_seed
 from fusion.errors import ConfigError
 
 SPANS = {"vif": range(0, 13), "mef": range(13, 18), "mff": range(18, 25)}

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion.data import LLVIP, MEFB, MFIF, SCIE, RealMFF, SampleData, synthesis
-from fusion.data.samples import DISPARITY, MARKER, TEST_PHOTOS, TRAIN_PHOTOS, photo_path
+from fusion.data import LLVIP, MEFB, MFIF, SCIE, RealMFF, SampleData
+from fusion.data.synthesis import scenes
+from fusion.data.synthesis.photographs import DISPARITY, MARKER, TEST_PHOTOS, TRAIN_PHOTOS, photo_path
 from fusion.errors import DataError
 
 pytest.importorskip("skimage", reason="the sample photographs come with scikit-image")
@@ -118,7 +119,7 @@ def test_defocus_keeps_what_is_in_focus() -> None:
     image = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0))
     nearness = torch.zeros(48, 64)
     nearness[:, 32:] = 1.0
-    far, near = synthesis.defocus(image, nearness)
+    far, near = scenes.defocus(image, nearness)
     assert torch.allclose(near[:, :, 32:], image[:, :, 32:], atol=1e-4)
     assert torch.allclose(far[:, :, :24], image[:, :, :24], atol=1e-4)
     assert far[:, :, 45:].std() < 0.3 * image.std() and near[:, :, :20].std() < 0.3 * image.std()
@@ -126,4 +127,4 @@ def test_defocus_keeps_what_is_in_focus() -> None:
 
 def test_response_curves_are_inverse() -> None:
     values = torch.linspace(0, 1, 256)
-    assert torch.allclose(synthesis.to_display(synthesis.to_linear(values)), values, atol=1e-5)
+    assert torch.allclose(scenes.to_display(scenes.to_linear(values)), values, atol=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusion.data.transforms import train_transform
+from fusion.data.transforms.pair import train_transform
 from fusion.errors import ConfigError
 
 

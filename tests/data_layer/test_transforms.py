@@ -6,8 +6,8 @@ from torchvision.transforms.v2 import functional as F
 
 from fusion.data import PairTransform, eval_transform, train_transform
 from fusion.data.dataset import Sample
-from fusion.data.transforms import RandomQuarterTurn
-from fusion.data.zoom import RandomZoomCrop
+from fusion.data.transforms.crops import RandomZoomCrop
+from fusion.data.transforms.pair import RandomQuarterTurn
 from fusion.errors import ConfigError
 
 from .conftest import picture

@@ -7,17 +7,17 @@ import pytest
 import torch
 from lightning import Trainer
 
-from fusion.config import check, instantiate
 from fusion.downstream.evaluation import DownstreamEvaluation
 from fusion.downstream.saliency import CTDNet, SaliencyEvaluation, SaliencyTraining
 from fusion.downstream.saliency.losses import edge_of, region_loss, saliency_losses
 from fusion.downstream.saliency.network import SaliencyLogits
-from fusion.downstream.schedules import poly, triangular
 from fusion.downstream.segmentation import PyramidSegmenter, SegmentationEvaluation, SegmentationTraining
 from fusion.downstream.training import load_trained
 from fusion.errors import ConfigError, DataError
+from fusion.job.config import check, instantiate
 from fusion.models.baselines import Average, Maximum
 from fusion.models.output import FusionOutput
+from fusion.training.schedules import poly, triangular
 
 SEGMENTER = {
     "_target_": "fusion.downstream.segmentation.SegmentationTraining",
@@ -151,7 +151,7 @@ def watch(evaluation: DownstreamEvaluation, method: str, batch, fused):
 
 
 def test_evaluation_scores_methods_sources_and_folders(tmp_path):
-    from fusion.data.image import write_image
+    from fusion.data.files.image import write_image
 
     module, path = saved(SEGMENTER, tmp_path / "common.ckpt")
     batch = batch_of()
@@ -200,7 +200,7 @@ def test_evaluation_refuses_what_is_not_there(tmp_path):
         SaliencyEvaluation(path)
     with pytest.raises(DataError, match="no image named 0:"):
         (tmp_path / "few").mkdir()
-        from fusion.data.image import write_image
+        from fusion.data.files.image import write_image
 
         write_image(tmp_path / "few" / "another.png", torch.rand(3, 8, 8))
         evaluation = SegmentationEvaluation(path, fused={"Few": str(tmp_path / "few")})

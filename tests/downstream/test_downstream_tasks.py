@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fusion.config import check, instantiate
 from fusion.downstream.tasks import DetectionTask, SaliencyTask, SegmentationTask
 from fusion.errors import ConfigError, DataError
+from fusion.job.config import check, instantiate
 
 DETECTOR = {
     "_target_": "fusion.downstream.detection.DetectorTraining",

@@ -10,7 +10,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.config import check, config_dir
+from fusion.job.config import check, config_dir
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "experiments" / "tcmoa" / "README.md"

@@ -9,9 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fusion.cli import free_controls
-from fusion.config import check, config_dir
 from fusion.errors import ConfigError
+from fusion.job.cli import free_controls
+from fusion.job.config import check, config_dir
 
 ROOT = Path(__file__).parents[2]
 FOLDER = config_dir() / "experiment"

@@ -9,8 +9,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from fusion.config import check, config_dir, instantiate
 from fusion.data.batch import TASKS
+from fusion.job.config import check, config_dir, instantiate
 
 GROUPS = ("router", "expert", "adapter", "loss", "backbone")
 OF_OTHER_MODELS = {("loss", "gifnet")}

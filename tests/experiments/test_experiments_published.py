@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.config import config_dir
+from fusion.job.config import config_dir
 from fusion.metrics.registry import names
 
 ROOT = Path(__file__).parents[2] / "experiments"

@@ -9,7 +9,7 @@ import torch
 
 from fusion.analysis.features import stretched
 from fusion.analysis.gates import moving_average, read_curves
-from fusion.data.image import read_image, write_image
+from fusion.data.files.image import read_image, write_image
 from fusion.errors import DataError
 
 

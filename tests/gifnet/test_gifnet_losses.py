@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from fusion.errors import ConfigError
-from fusion.losses.feature_gradient import DenseNetWeights, FixedWeights, ImageGradientWeights, gradient_energy
-from fusion.losses.ms_ssim import WEIGHTS, ms_ssim, ssim_valid
 from fusion.models.gifnet import GIFNetLoss
+from fusion.models.gifnet.ms_ssim import WEIGHTS, ms_ssim, ssim_valid
+from fusion.models.gifnet.source_weights import DenseNetWeights, FixedWeights, ImageGradientWeights, gradient_energy
 
 
 def images(count=2, side=40, low=0.0, high=1.0):
@@ -75,7 +75,7 @@ def test_densenet_weights_favour_the_picture_with_more_to_see(monkeypatch):
 
     torch.manual_seed(0)
     network = densenet121(weights=None)
-    monkeypatch.setattr("fusion.losses.feature_gradient.load_densenet", lambda: network)
+    monkeypatch.setattr("fusion.models.gifnet.source_weights.load_densenet", lambda: network)
     weights = DenseNetWeights()
     detailed, flat = torch.rand(2, 1, 64, 64), torch.full((2, 1, 64, 64), 0.5)
     first, second = weights(detailed, flat)

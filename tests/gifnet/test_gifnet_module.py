@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import fusion
-from fusion.data.image import read_image, write_image
+from fusion.data.files.image import read_image, write_image
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.layers.color import merge_chroma, split_luma
-from fusion.losses.feature_gradient import FixedWeights
 from fusion.models.gifnet import GIFNet, GIFNetLoss
 from fusion.models.gifnet.convert import convert_official
 from fusion.models.gifnet.pansharpening import match_histograms, restore_radiometry
+from fusion.models.gifnet.source_weights import FixedWeights
 
 TASKS = ("vif", "mef", "mff", "medical", "nir", "pansharpening")
 

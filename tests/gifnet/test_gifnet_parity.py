@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fusion
-from fusion.data.image import read_image
+from fusion.data.files.image import read_image
 from fusion.models.gifnet.network import BRANCHES
 
 REFERENCE = os.environ.get("FUSION_REFERENCE_DIR")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from fusion.data.image import write_image
+from fusion.data.files.image import write_image
 
 PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).parents[2]

@@ -14,18 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fusion.callbacks.checkpoints import LastCheckpoint
-from fusion.callbacks.ema import EMA
-from fusion.callbacks.finite_guard import FiniteGuard
-from fusion.callbacks.images import ImageLogger
-from fusion.callbacks.loggers import MetricsCSV, wandb_logger
-from fusion.callbacks.prediction_writer import PredictionWriter
-from fusion.callbacks.progress import LineProgress
-from fusion.callbacks.routing_monitor import RoutingMonitor
-from fusion.callbacks.step_seed import StepSeed, step_seed
 from fusion.errors import ConfigError, FusionError
 from fusion.models.output import FusionOutput
 from fusion.moe.routing import Routing
+from fusion.training.callbacks.checkpoints import LastCheckpoint
+from fusion.training.callbacks.ema import EMA
+from fusion.training.callbacks.finite_guard import FiniteGuard
+from fusion.training.callbacks.images import ImageLogger
+from fusion.training.callbacks.loggers import MetricsCSV, wandb_logger
+from fusion.training.callbacks.prediction_writer import PredictionWriter
+from fusion.training.callbacks.progress import LineProgress
+from fusion.training.callbacks.routing_monitor import RoutingMonitor
+from fusion.training.callbacks.step_seed import StepSeed, step_seed
 
 
 class Line(LightningModule):

@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from fusion.cli import door as make_door
-from fusion.config import check, config_dir
 from fusion.errors import DataError
+from fusion.job.cli import door as make_door
+from fusion.job.config import check, config_dir
 
 
 def last_line(text: str) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from fusion.config import check, flatten, instantiate, nearest, plain
 from fusion.errors import ConfigError
+from fusion.job.config import check, flatten, instantiate, nearest, plain
 
 AVERAGE = "fusion.models.baselines.Average"
 
@@ -27,8 +27,8 @@ def test_keywords_of_base_classes_are_known() -> None:
 
 def test_required_keywords_are_asked_for() -> None:
     with pytest.raises(ConfigError, match=r"'schedule\.optimizer' is missing"):
-        check({"schedule": {"_target_": "fusion.optim.warmup_cosine", "steps_per_epoch": 1, "epochs": 1}})
-    check({"schedule": {"_target_": "fusion.optim.warmup_cosine", "_partial_": True}})
+        check({"schedule": {"_target_": "fusion.training.warmup_cosine", "steps_per_epoch": 1, "epochs": 1}})
+    check({"schedule": {"_target_": "fusion.training.warmup_cosine", "_partial_": True}})
 
 
 def test_check_config_hook_gets_plain_values_and_the_path_is_named(plugin: None) -> None:
@@ -72,7 +72,7 @@ def test_extra_arguments_are_passed_on_as_they_are() -> None:
 
 def test_mistakes_raised_while_building_come_out_as_they_are() -> None:
     with pytest.raises(ConfigError, match="expected one of"):
-        instantiate({"_target_": "fusion.callbacks.loggers.wandb_logger", "save_dir": ".", "mode": "sometimes"})
+        instantiate({"_target_": "fusion.training.callbacks.wandb_logger", "save_dir": ".", "mode": "sometimes"})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusion.errors import ConfigError
-from fusion.launch import launch, launched, process_count
+from fusion.job.launch import launch, launched, process_count
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from fusion.errors import ConfigError
-from fusion.optim import constant, warmup_cosine
+from fusion.training.schedules import constant, warmup_cosine
 
 
 def rates(scheduler: LambdaLR, steps: int) -> list[list[float]]:

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import fusion
-from fusion.data.image import read_image, write_image
+from fusion.data.files.image import read_image, write_image
 from fusion.errors import ConfigError, WeightsError
 from fusion.models.baselines import Average
 

@@ -8,10 +8,10 @@ import torch
 from fusion.errors import ConfigError
 from fusion.layers.mae import MAE
 from fusion.layers.pos_embed import resize_pos_embed, sincos_pos_embed_2d
-from fusion.layers.windows import windowed_block
 from fusion.models.mae import MAEPretraining
 from fusion.models.mae.identity import patch_functions, start_as_identity
 from fusion.models.mae.network import MaskedAutoencoder, sample_positions
+from fusion.models.tcmoa.windows import windowed_block
 
 GOLDEN = torch.load(Path(__file__).parents[1] / "data" / "tcmoa" / "pos_embed.pt", weights_only=True)
 

@@ -5,14 +5,14 @@ import pytest
 import scipy.stats
 from omegaconf import OmegaConf
 
-from fusion.config import config_dir
 from fusion.errors import DataError
+from fusion.job.config import config_dir
 from fusion.metrics import Suite, names, score
-from fusion.metrics.journal import Journal
-from fusion.metrics.leaderboard import compare
-from fusion.metrics.naming import match_fused, pair_sources
-from fusion.metrics.significance import average_ranks, holm, wilcoxon
-from fusion.metrics.tables import latex, markdown
+from fusion.scoring.journal import Journal
+from fusion.scoring.leaderboard import compare
+from fusion.scoring.naming import match_fused, pair_sources
+from fusion.scoring.significance import average_ranks, holm, wilcoxon
+from fusion.scoring.tables import latex, markdown
 
 
 @pytest.mark.parametrize("count", [5, 12, 30, 80])

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 from omegaconf import OmegaConf
 
-from fusion.config import config_dir
+from fusion.job.config import config_dir
 from fusion.metrics import Suite, names, score
 from fusion.metrics.inputs import as_batch, grey_values, luma, round8
 

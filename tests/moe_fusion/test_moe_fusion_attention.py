@@ -5,9 +5,9 @@ import torch
 
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.layers.faster_rcnn import FasterRCNN
-from fusion.layers.saliency import frequency_tuned_saliency
 from fusion.losses import box_mask, max_sobel_l1, region_pixel_l1
 from fusion.models.moe_fusion import BoxAttention, DetectorAttention, MoEFusionLoss, SaliencyAttention, UniformAttention
+from fusion.models.moe_fusion.saliency import frequency_tuned_saliency
 from fusion.models.output import FusionOutput
 
 SMALL = {

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from fusion.config import check, config_dir
+from fusion.job.config import check, config_dir
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "experiments" / "moe_fusion" / "README.md"
@@ -54,7 +54,7 @@ def _without_paths(node):
 
 @pytest.mark.parametrize("dataset", ["m3fd", "flir", "llvip"])
 def test_detectors_have_the_classes_of_their_data(compose, dataset):
-    from fusion.config import instantiate
+    from fusion.job.config import instantiate
 
     base = "moe_fusion" if dataset == "m3fd" else f"moe_fusion/{dataset}"
     main = check(compose("train", f"experiment={base}"))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fusion.api import load_model
-from fusion.config import check, instantiate
 from fusion.errors import ConfigError
+from fusion.job.config import check, instantiate
 from fusion.layers.color import split_luma
 from fusion.models.moe_fusion import (
     AttentionLocal,
@@ -18,8 +18,8 @@ from fusion.models.moe_fusion import (
     SingleDecoder,
     UniformAttention,
 )
+from fusion.models.moe_fusion.image_routing import ImageRouter, dispatch_images
 from fusion.moe.dispatch import combine
-from fusion.moe.images import ImageRouter, dispatch_images
 from fusion.moe.routers import NoisyTopKRouter, SoftmaxRouter, UniformRouter
 
 

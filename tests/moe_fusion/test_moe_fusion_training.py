@@ -14,7 +14,7 @@ from fusion.analysis.scenes import Scene, Study
 from fusion.data.sets.folders import Folders
 from fusion.errors import ConfigError
 from fusion.models.moe_fusion import MoEFusion
-from fusion.optim import multi_step
+from fusion.training.schedules import multi_step
 
 SMALL = [
     "model/attention=detector_small",

@@ -15,8 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fusion.config import config_dir
 from fusion.errors import ConfigError, DataError
+from fusion.job.config import config_dir
 from fusion.metrics import score
 from fusion.scoring import PartialError, score_folders
 

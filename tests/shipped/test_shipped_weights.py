@@ -8,7 +8,7 @@ import torch
 
 from fusion import load_model
 from fusion.data import SampleData
-from fusion.data.image import read_image, write_image
+from fusion.data.files.image import read_image, write_image
 from fusion.hub import SHIPPED, locate
 from fusion.metrics import score
 from fusion.models.base import FusionModel

@@ -8,13 +8,13 @@ from torch import nn
 
 from fusion import losses
 from fusion.errors import ConfigError, WeightsError
-from fusion.layers.fusion_conv import BottleneckConv
 from fusion.layers.mae import MAE
 from fusion.models.tcmoa import TaskCustomizedLoss, TCMoA, UnifiedLoss
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.losses import mutual_information_regularization
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.moe.adapters import AdaptFormer, FrozenBackbone, MixtureOfAdapters, PromptControl, SingleAdapter
+from fusion.moe.adapters.fusion_conv import BottleneckConv
 from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.experts import MLPExperts
 from fusion.moe.routers import NoisyTopKRouter

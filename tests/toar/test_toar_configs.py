@@ -3,8 +3,9 @@
 import hydra
 import pytest
 
-from fusion.config import check, config_dir, instantiate
-from fusion.models.toar import TOAR, BaseFusion, TaskTurns
+from fusion.data import TaskTurns
+from fusion.job.config import check, config_dir, instantiate
+from fusion.models.toar import TOAR, BaseFusion
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_recipes_are_those_of_the_paper(compose):
     ],
 )
 def test_models_of_table_4_change_one_thing(compose, experiment, key, value):
-    from fusion.config import flatten
+    from fusion.job.config import flatten
 
     ours = compose("experiment=toar_stage2", "model/text_encoder=hashed", "model.text_encoder.dim=64")
     other = compose(f"experiment=toar/abl_model_{experiment}", "model/text_encoder=hashed", "model.text_encoder.dim=64")

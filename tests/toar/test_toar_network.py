@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from fusion.errors import ConfigError
-from fusion.layers.dynamic_conv import dynamic_conv2d
 from fusion.models.toar import (
     BaseFusionNetwork,
     BrightnessGradientLoss,
@@ -17,8 +16,9 @@ from fusion.models.toar import (
     TextConcat,
     TextSum,
     color,
-    ramp_cosine,
 )
+from fusion.models.toar.dynamic_conv import dynamic_conv2d
+from fusion.training.schedules import ramp_cosine
 
 
 def count(module: torch.nn.Module) -> int:

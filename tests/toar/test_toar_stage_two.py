@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-from fusion.data import FMB, VT5000, FusionDataModule
+from fusion.data import FMB, VT5000, FusionDataModule, TaskTurns
 from fusion.downstream.saliency import SaliencyTraining
 from fusion.downstream.segmentation import SegmentationTraining
 from fusion.downstream.tasks import FrozenTask
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.hub import save_weights
-from fusion.models.toar import TOAR, BaseFusion, DynamicPrompt, TaskTurns
+from fusion.models.toar import TOAR, BaseFusion, DynamicPrompt
 from fusion.models.toar.text import HashedText
 
 from .conftest import SmallSaliency, SmallSegmenter

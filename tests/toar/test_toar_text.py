@@ -103,7 +103,7 @@ def test_impossible_instructions_are_refused(sentences, message):
 
 
 def test_doors_without_transformers_end_with_one_line(monkeypatch, door, tmp_path):
-    from fusion.data.image import write_image
+    from fusion.data.files.image import write_image
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     for name in ("a", "b", "out"):

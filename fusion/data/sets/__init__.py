@@ -19,10 +19,10 @@ from fusion.data.sets.rgbnir import RGBNIR
 from fusion.data.sets.roadscene import RoadScene
 from fusion.data.sets.scenes import SceneDataset
 from fusion.data.sets.scie import SCIE
-from fusion.data.sets.synthetic import SyntheticPairs, WithAuxiliary
 from fusion.data.sets.tno import TNO
 from fusion.data.sets.vifb import VIFB
 from fusion.data.sets.vt5000 import VT5000
+from fusion.data.synthesis.sets import SyntheticPairs, WithAuxiliary
 
 __all__ = [
     "FLIR",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from fusion.data.files.pairs import Pair, find_folder, fold, pair_endings
+from fusion.data.files.selection import read_names
 from fusion.data.labelled import BoxDataset
-from fusion.data.pairs import Pair, find_folder, fold, pair_endings
-from fusion.data.selection import read_names
 from fusion.errors import DataError
 
 _LISTS = {"train": "align_train.txt", "test": "align_validation.txt"}

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.data.labelled import MaskDataset
-from fusion.data.pairs import Pair, find_folder, pair_folders
 from fusion.errors import ConfigError
 
 _NAMES = (

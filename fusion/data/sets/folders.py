@@ -5,7 +5,7 @@ from typing import Any
 
 from fusion.data.batch import TASKS, UNSEEN_TASKS
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import PAIRING, Pair, pair_folders
+from fusion.data.files.pairs import PAIRING, Pair, pair_folders
 from fusion.errors import ConfigError, DataError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data.dataset import PairDataset, Sample
-from fusion.data.image import read_image
-from fusion.data.pairs import Pair, list_images, natural_key
+from fusion.data.files.image import read_image
+from fusion.data.files.pairs import Pair, list_images, natural_key
 from fusion.errors import ConfigError, DataError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, find_folder, pair_folders
+from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.errors import ConfigError
 
 

@@ -1,7 +1,7 @@
 """MFI-WHU."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, pair_folders
+from fusion.data.files.pairs import Pair, pair_folders
 
 
 class MFIWHU(PairDataset):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.data.labelled import MaskDataset
-from fusion.data.pairs import Pair, find_folder, pair_folders
 
 
 class MSRS(MaskDataset):

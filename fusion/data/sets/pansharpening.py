@@ -11,8 +11,8 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from fusion.data.dataset import PairDataset
-from fusion.data.image import read_image, resize
-from fusion.data.pairs import Pair, find_folder, pair_folders
+from fusion.data.files.image import read_image, resize
+from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 

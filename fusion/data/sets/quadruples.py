@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data.dataset import PairDataset
-from fusion.data.image import read_pair
-from fusion.data.pairs import Pair, pair_folders
+from fusion.data.files.image import read_pair
+from fusion.data.files.pairs import Pair, pair_folders
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 

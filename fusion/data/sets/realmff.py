@@ -1,7 +1,7 @@
 """Real-MFF."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, by_prefix, pair_folders
+from fusion.data.files.pairs import Pair, by_prefix, pair_folders
 
 
 class RealMFF(PairDataset):

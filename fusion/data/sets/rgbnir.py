@@ -1,7 +1,7 @@
 """RGB-NIR scenes."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, natural_key, pair_endings
+from fusion.data.files.pairs import Pair, natural_key, pair_endings
 from fusion.errors import DataError
 
 

@@ -1,7 +1,7 @@
 """RoadScene."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, pair_folders
+from fusion.data.files.pairs import Pair, pair_folders
 
 
 class RoadScene(PairDataset):

@@ -1,7 +1,7 @@
 """Data sets with one folder per scene, as the benchmarks of X. Zhang publish them."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, pair_scenes
+from fusion.data.files.pairs import Pair, pair_scenes
 
 
 class SceneDataset(PairDataset):

@@ -1,7 +1,7 @@
 """SCIE, the prepared form of the SICE sequences."""
 
 from fusion.data.dataset import PairDataset
-from fusion.data.pairs import Pair, pair_folders
+from fusion.data.files.pairs import Pair, pair_folders
 
 
 class SCIE(PairDataset):

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.analysis.tables import markdown, write_csv, write_text
 from fusion.downstream.detection.module import DetectorTraining
 from fusion.downstream.detection.scores import DetectionScores
 from fusion.downstream.evaluation import DownstreamEvaluation
 from fusion.downstream.labels import check_classes
 from fusion.downstream.training import load_trained
+from fusion.files import markdown, write_csv, write_text
 
 
 class DetectionEvaluation(DownstreamEvaluation):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from fusion.layers.revised_norm import RevisedLayerNorm
+from fusion.models.gifnet.revised_norm import RevisedLayerNorm
 
 
 def reflect_conv(channels_in: int, channels_out: int, size: int = 3, groups: int = 1) -> nn.Conv2d:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.losses.feature_gradient import DenseNetWeights, SourceWeights
-from fusion.losses.ms_ssim import ms_ssim, ssim_valid
+from fusion.models.gifnet.ms_ssim import ms_ssim, ssim_valid
+from fusion.models.gifnet.source_weights import DenseNetWeights, SourceWeights
 
 SIMILARITIES = ("ms_ssim", "ssim")
 
@@ -23,7 +23,7 @@ class GIFNetLoss(nn.Module):
         similarity: "ms_ssim" as the code has it, or "ssim" with one 11x11 window, as the supplement writes.
         data_range: range of values in the similarity; None guesses as the code does, from the reconstruction, which
             lies in (-1, 1) while its target lies in [0, 1].
-        repeat_last: quirk of the code's MS-SSIM, see `fusion.losses.ms_ssim`.
+        repeat_last: quirk of the code's MS-SSIM, see `fusion.models.gifnet.ms_ssim`.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.log_position_bias import LogPositionBias
 from fusion.models.gifnet.blocks import BranchBlock, keep_variance, reflect_conv, window_attention
 from fusion.models.gifnet.gates import ScalarGate
+from fusion.models.gifnet.log_position_bias import LogPositionBias
 
 BRANCHES = ("mm", "dp")
 """Multi-modal (visible-infrared) and digital photography (multi-focus, multi-exposure), as in the supplement's Fig. 4."""

@@ -13,17 +13,17 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError
 from fusion.hub import load_backbone
 from fusion.layers.mae import MAE
-from fusion.models.base import FusionModel
 from fusion.models.mae.identity import start_as_identity
 from fusion.models.mae.network import MaskedAutoencoder
 from fusion.models.output import FusionOutput
+from fusion.models.trained import TrainedModel
 
 LOSSES = ("mse", "log_mse", "log_contrast")
 SSIM_C2 = 0.03**2
 """What SSIM adds to variances, for pictures in [0, 1]."""
 
 
-class MAEPretraining(FusionModel):
+class MAEPretraining(TrainedModel):
     """Masked autoencoding on both pictures of every pair (He et al. 2022), as a backbone for tuning.
 
     A fusion model shows its backbone every patch, so half of the batches here hide nothing and the others hide up to
@@ -38,7 +38,7 @@ class MAEPretraining(FusionModel):
             nothing are not lost under the large ones of those that do; or "log_contrast": the same of errors against the
             contrast of their patch as SSIM sees it, which counts noise in flat patches.
         identity_init: start from a backbone that nearly passes pictures through, see `start_as_identity`.
-        base: see `FusionModel`.
+        base: see `TrainedModel`.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError, DataError
-from fusion.layers.saliency import frequency_tuned_saliency
 from fusion.losses import box_mask
+from fusion.models.moe_fusion.saliency import frequency_tuned_saliency
 
 Boxes = Sequence[Tensor]
 SOURCES = ("both", "a", "b")

@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from fusion.models.moe_fusion.image_routing import ImageRouter, apply_all, check_grid, dispatch_images
 from fusion.models.moe_fusion.local import Gates, Mixed
-from fusion.moe.images import ImageRouter, apply_all, check_grid, dispatch_images
 
 
 class Float32Conv(nn.Conv2d):
@@ -38,7 +38,7 @@ class MixtureOfGlobalExperts(nn.Module):
         router: makes the gate's router.
         widths: channels between an expert's convolutions.
         grid: of the gate's view.
-        resample: onto the grid, see `fusion.moe.images`.
+        resample: onto the grid, see `fusion.models.moe_fusion.image_routing`.
         mix: how experts combine, see `fusion.moe.dispatch`.
     """
 

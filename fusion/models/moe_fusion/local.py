@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fusion.moe.images import ImageRouter, apply_all, check_grid, dispatch_images
+from fusion.models.moe_fusion.image_routing import ImageRouter, apply_all, check_grid, dispatch_images
 from fusion.moe.routing import Routing
 
 Gates = Mapping[str, Sequence[float]]
@@ -99,7 +99,7 @@ class MixtureOfLocalExperts(LocalPart):
         hidden: inner channels of an expert.
         background: False leaves the background mixture out, as Sec. 3.2 reads; Fig. 6 and the released code have it.
         grid: of the gates' view.
-        resample: onto the grid, see `fusion.moe.images`.
+        resample: onto the grid, see `fusion.models.moe_fusion.image_routing`.
         mix: how experts combine, see `fusion.moe.dispatch`.
     """
 

@@ -8,9 +8,9 @@ from torch.utils.checkpoint import checkpoint
 
 from fusion.layers.mae import MAE
 from fusion.layers.normalize import ImageNetNormalize
-from fusion.layers.windows import windowed_block
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.placement import site_blocks
+from fusion.models.tcmoa.windows import windowed_block
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights
 

@@ -5,8 +5,6 @@ from fusion.models.toar.losses import BrightnessGradientLoss
 from fusion.models.toar.module import TOAR
 from fusion.models.toar.network import BaseFusionNetwork
 from fusion.models.toar.regulation import DynamicPrompt, Regulation, StaticPrompt, TextConcat, TextSum
-from fusion.models.toar.schedule import ramp_cosine
-from fusion.models.toar.turns import TaskTurns
 
 __all__ = [
     "TOAR",
@@ -16,8 +14,6 @@ __all__ = [
     "DynamicPrompt",
     "Regulation",
     "StaticPrompt",
-    "TaskTurns",
     "TextConcat",
     "TextSum",
-    "ramp_cosine",
 ]

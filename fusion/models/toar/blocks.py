@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from kornia.filters import spatial_gradient
 from torch import Tensor, nn
 
-from fusion.layers.conv_residual import ConvResidualBlock, conv_bn
+from fusion.models.toar.conv_residual import ConvResidualBlock, conv_bn
 
 
 class GradientFusion(nn.Module):

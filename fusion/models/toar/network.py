@@ -6,8 +6,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.conv_residual import ConvResidualBlock, conv_bn
 from fusion.models.toar.blocks import Concatenation, GradientFusion, Reconstruction
+from fusion.models.toar.conv_residual import ConvResidualBlock, conv_bn
 
 FUSIONS = {"gradient": GradientFusion, "concat": Concatenation}
 Regulate = Callable[[str, int, Tensor], Tensor]

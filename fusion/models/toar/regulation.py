@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusion.layers.conv_residual import SLOPE
-from fusion.layers.dynamic_conv import dynamic_conv2d
+from fusion.models.toar.conv_residual import SLOPE
+from fusion.models.toar.dynamic_conv import dynamic_conv2d
 
 SOURCES = ("infrared", "visible")
 

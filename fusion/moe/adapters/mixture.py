@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.fusion_conv import BottleneckConv
 from fusion.moe.adapters.base import Adapter, PromptControl, SiteOutput
+from fusion.moe.adapters.fusion_conv import BottleneckConv
 from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
 from fusion.moe.routers import TaskWeights, of_task

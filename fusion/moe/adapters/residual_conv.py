@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from fusion.layers.fusion_conv import BottleneckConv
+from fusion.moe.adapters.fusion_conv import BottleneckConv
 from fusion.moe.routers import TaskWeights, of_task
 
 FAINT = 1e-5  # energy that is taken for none

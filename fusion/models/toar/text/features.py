@@ -1,7 +1,6 @@
 """Features of sentences, made once: in memory, on disk, and in checkpoints."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fusion.files import atomic
 from fusion.models.toar.text.encoders import TextEncoder
 
 
@@ -75,10 +75,8 @@ class TextFeatures:
         if not self.encoder.is_costly:
             return
         path = self.path(sentence)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")  # processes of one run may write the same
-        save_file({"features": vector}, temporary, {"sentence": sentence, "encoder": self.encoder.identity})
-        os.replace(temporary, path)
+        with atomic(path) as temporary:  # processes of one run may write the same
+            save_file({"features": vector}, temporary, {"sentence": sentence, "encoder": self.encoder.identity})
 
 
 def _digest(text: str) -> str:

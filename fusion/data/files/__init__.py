@@ -1,0 +1,1 @@
+"""Files on disk to tensors: pairing, decoding, labels, selections, the cache."""

@@ -1,0 +1,1 @@
+"""Samples to batches: samplers, loaders, LightningDataModules."""

@@ -1,0 +1,1 @@
+"""Crops, flips and other changes that both images of a pair share."""

@@ -1,0 +1,95 @@
+"""Files written whole or not at all, and tables as CSV and Markdown."""
+
+import contextlib
+import csv
+import io
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Replace a file in one step: whoever reads `path` finds the old content or the new one, never a part of it.
+
+    What is written at the temporary path, which lies beside `path`, is brought to disk and renamed when the block ends
+    without an error; after an error it is removed and `path` stays as it was. Missing folders are made. Processes and
+    threads that write the same file do not meet, the last one wins.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The temporary path, `.<name>.<process>-<thread>.part`.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def number(value: Any, decimals: int = 4) -> str:
+    """A value as a table shows it: floats rounded, "-" for nothing and not-a-number, whole numbers with separators."""
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{decimals}f}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int = 4) -> str:
+    """A Markdown table whose columns are aligned, so that it reads well as plain text too.
+
+    Args:
+        header: column names.
+        rows: values, see `number`; columns of numbers are aligned to the right.
+        decimals: of floats.
+    """
+    cells = [list(header), *([number(value, decimals).replace("|", "\\|") for value in row] for row in rows)]
+    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(header))]
+    right = [all(isinstance(row[i], int | float | None) for row in rows) and bool(rows) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join("-" * (w + 1) + ":" if r else "-" * (w + 2) for w, r in zip(widths, right, strict=True))
+    return "\n".join([line(cells[0]), f"|{rule}|", *(line(row) for row in cells[1:])]) + "\n"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows of values as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] | None = None) -> Path:
+    """Write rows as a table, whole or not at all.
+
+    Args:
+        path: file to write.
+        rows: values by column.
+        header: the columns to write and their order; the first row's, if not given.
+    """
+    columns = list(header if header is not None else rows[0] if rows else [])
+    return write_text(path, csv_text([columns, *([row[column] for column in columns] for row in rows)]))

@@ -1,0 +1,1 @@
+"""Fusing what lies on disk with a model."""

@@ -1,0 +1,220 @@
+"""The doors' frame: compose a configuration with Hydra, run a `main(cfg)`, answer mistakes with one line and a status.
+
+Exit status: 0 done, 1 a defect or a partial failure, 2 a mistake the user can mend, 130 interrupted.
+`HYDRA_FULL_ERROR=1` gives tracebacks back.
+"""
+
+import functools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from fusion.errors import FusionError
+from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+
+Main = Callable[[DictConfig], Any]
+
+
+def door(name: str, prepare: Callable[[list[str]], list[str]] | None = None) -> Callable[[Main], Callable[..., Any]]:
+    """Make `main(cfg)` a command-line door on the root configuration `name`.
+
+    Called without arguments the decorated function reads the command line, composes `conf/<name>.yaml`, runs (once, or
+    once per job of a `--multirun`) and exits; called with a configuration it just runs `main`.
+    Before `main` runs, `paths.output_dir` is pointed at the folder Hydra made for the job.
+
+    Args:
+        name: root configuration, without `.yaml`.
+        prepare: rewrites the command-line arguments before Hydra sees them.
+    """
+
+    def decorate(main: Main) -> Callable[..., Any]:
+        @functools.wraps(main)
+        def entry(cfg: DictConfig | None = None) -> Any:
+            if cfg is not None:
+                return main(cfg)
+            sys.exit(_run(main, name, prepare))
+
+        return entry
+
+    return decorate
+
+
+def free_controls(arguments: list[str]) -> list[str]:
+    """Let `control.KEY=VALUE` give any control: which ones there are is for the model to say."""
+    return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
+
+
+def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None) -> int:
+    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    failures: list[tuple[str, BaseException]] = []
+    original = sys.argv
+    try:
+        if prepare is not None:
+            sys.argv = [original[0], *prepare(original[1:])]
+        task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
+            _job(main, failures, os.environ.get("HYDRA_FULL_ERROR"))
+        )
+        # Hydra hands exceptions on only with this switch, and names the job after this module.
+        with _environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{name}"):
+            task()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # Lightning turns signals into these, SIGTERM with status 0
+        if isinstance(stop, SIGTERMException):
+            return 143
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return 130
+        raise
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not any(error is failure for _, failure in failures):
+            failures.append(("", error))
+        if full_error:
+            traceback.print_exception(error)
+    finally:
+        overrides, sys.argv = sys.argv[1:], original
+    return _report(failures, name, overrides, quiet=full_error)
+
+
+def _job(main: Main, failures: list[tuple[str, BaseException]], full_error: str | None) -> Main:
+    def job(cfg: DictConfig) -> Any:
+        settings = HydraConfig.get()
+        if OmegaConf.select(cfg, "paths") is not None:
+            with open_dict(cfg):
+                cfg.paths.output_dir = settings.runtime.output_dir
+        try:
+            with _environment(HYDRA_FULL_ERROR=full_error, HYDRA_MAIN_MODULE=None):
+                return main(cfg)
+        except Exception as error:
+            if settings.mode != RunMode.MULTIRUN:
+                failures.append(("", error))
+                return None
+            label = f"job {settings.job.num} ({' '.join(settings.overrides.task)})"
+            failures.append((label, error))
+            print(f"error: {label}: {one_line(error) or first_line(error)}", file=sys.stderr)
+            raise  # the sweeper must know; the other jobs still run
+
+    return job
+
+
+def _report(failures: list[tuple[str, BaseException]], name: str, overrides: list[str], quiet: bool) -> int:
+    if not failures:
+        return 0
+    status = 0
+    sweep = any(label for label, _ in failures)
+    if sweep:
+        print(f"error: {len(failures)} job(s) of this sweep failed:", file=sys.stderr)
+    for label, error in failures:
+        line = one_line(error, name, overrides)
+        defect = line is None
+        status = max(status, 1 if defect else next((c.status for c in causes(error) if hasattr(c, "status")), 2))
+        if defect and not quiet:
+            traceback.print_exception(error)
+        print(f"error: {label + ': ' if label else ''}{_rank()}{line or first_line(error)}", file=sys.stderr)
+    return status
+
+
+def _rank() -> str:
+    rank = os.environ.get("RANK")
+    return f"[rank {rank}] " if rank not in (None, "0") else ""
+
+
+def one_line(error: BaseException, name: str = "", overrides: list[str] | None = None) -> str | None:
+    """One line for a mistake the user can mend; None for a defect.
+
+    Args:
+        error: what was raised.
+        name: root configuration, to find the nearest key in.
+        overrides: command-line overrides.
+    """
+    for cause in causes(error):
+        if isinstance(cause, FusionError):
+            return " ".join(str(cause).splitlines())
+    if isinstance(error, InstantiationException):
+        return None
+    if isinstance(error, MissingMandatoryValue):
+        return f"'{error.full_key}' has no value yet: add {error.full_key}=VALUE"
+    if isinstance(error, HydraException):
+        return _composition_line(error, name, overrides or [])
+    if isinstance(error, OmegaConfBaseException):
+        return f"'{error.full_key}': {first_line(error)}" if error.full_key else first_line(error)
+    return None
+
+
+def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:
+    text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters"
+    if found := re.search(r"Could not find '([^']+)'\s+Available options in '([^']*)':\n((?:[ \t]+\S+\n?)+)", text):
+        option, group, options = found[1].removeprefix(f"{found[2]}/"), found[2], found[3].split()
+        hint = nearest(option, options)
+        meant = f"did you mean '{hint}'? " if hint else ""
+        return f"no '{option}' in conf/{group}; {meant}known: {', '.join(options)}"
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found[1]
+        hint = nearest(key, _known_keys(name, overrides))
+        if hint == key:  # the key is known, but not one inside the given mapping
+            return f"{key}={{...}} has keys that the configuration does not know yet: write ++{key}={{...}} to add them"
+        return f"unknown key '{key}'" + (
+            f"; did you mean '{hint}'?" if hint else f"; see python -m fusion.{name} --help"
+        )
+    if found := re.search(r"You must specify '([^']+)', e.g, \S+\s+Available options:\s+((?:\s*\S+\n?)+)", text):
+        return f"choose {found[1]}= one of {', '.join(found[2].split())}"
+    cause = error.__cause__
+    detail = f": {first_line(cause)}" if cause is not None and first_line(cause) not in text else ""
+    return first_line(error) + detail
+
+
+def _known_keys(name: str, overrides: list[str]) -> list[str]:
+    """Every key and group of the configuration as composed without the overrides it does not know."""
+    try:
+        args = get_args_parser().parse_args(overrides)
+        kept = [part for part in args.overrides if "/" in part or "." not in part.split("=", 1)[0]]
+    except SystemExit:
+        kept = []
+    for attempt in (kept, [part for part in kept if part.startswith("experiment=")], []):
+        try:
+            GlobalHydra.instance().clear()
+            with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+                keys = flatten(OmegaConf.to_container(hydra.compose(name, attempt), resolve=False))
+        except Exception:  # the wrong override may be among them: try with fewer
+            continue
+        groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
+        inner = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
+        return sorted(set(keys) | inner | set(groups))
+    return []
+
+
+@contextmanager
+def _environment(**values: str | None) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    try:
+        _set_environment(values)
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: dict[str, str | None]) -> None:
+    for key, value in values.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value

@@ -1,0 +1,161 @@
+"""Models on a data set: fused images, scores per image, means per method and data set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from lightning import Callback, LightningDataModule, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from fusion.api import build_model, check_controls, load_model, model_of_job
+from fusion.errors import ConfigError
+from fusion.files import write_csv, write_text
+from fusion.job.config import check, config_dir, instantiate, nearest, plain
+from fusion.job.launch import check_shared_folder, launch, launched, process_count
+from fusion.job.runs import read_results
+from fusion.metrics import MetricKey, Suite, info
+from fusion.models.base import FusionModel
+from fusion.training.callbacks.contact_sheet import ContactSheet
+from fusion.training.callbacks.prediction_writer import PredictionWriter
+from fusion.training.callbacks.progress import progress_bar
+from fusion.training.fit import build_trainer, check_metrics, hush
+
+Row = dict[str, Any]
+LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")
+
+
+class Column(NamedTuple):
+    """A metric as computed, and how a table shows it."""
+
+    name: str
+    heading: str
+    decimals: int
+
+
+def evaluate(cfg: DictConfig) -> float | None:
+    """Fuse and score one part of the data with a model and with the baselines.
+
+    Leaves in the run folder: `fused/<method>/<data set>/`, `scores.csv` (a row per method and image), `summary.csv` and
+    `summary.md` (means per method and data set), `contact_sheet.png` (some pairs with what the model made of them), and what
+    `downstream=` adds.
+
+    Returns:
+        The mean of the monitored metric over the model's images, for sweepers.
+    """
+    skipped = ("callbacks", "optimizer", "scheduler", "control")
+    config: dict[str, Any] = {str(key): plain(cfg[key]) for key in cfg if key not in skipped}
+    check({key: config[key] for key in ("data", "trainer", "downstream") if config.get(key)})
+    columns = choose_columns(config)
+    folder = Path(config["paths"]["output_dir"])
+    if config["part"] not in ("test", "val"):
+        raise ConfigError(f"part={config['part']}: expected test or val")
+    processes = process_count(config["trainer"])
+    if processes > 1 and not launched():
+        launch("fusion.evaluate", processes, config["trainer"], folder)
+        return read_results(folder).get("value")
+    check_shared_folder()
+    hush()
+    seed_everything(config["seed"], workers=True)
+    controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
+    model = build_model(model_of_job(cfg), cfg.ckpt_path)
+    check_controls(model, controls)
+    model.eval_controls = controls
+    data: LightningDataModule = instantiate(config["data"])
+    recorded = model.run_name if model_of_job(cfg) is None else None
+    downstream = instantiate(config.get("downstream"))
+    metrics = [column.name for column in columns]
+    sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []
+    name = recorded or config["name"]
+    watchers = [] if downstream is None else [downstream.callback(name)]
+    rows = score_model(name, model, data, metrics, config, folder, [*sheet, *watchers])
+    own = len(rows)
+    for name in config["baselines"]:
+        watchers = [] if downstream is None else [downstream.callback(name)]
+        rows += score_model(name, load_model(name), data, metrics, config, folder, watchers)
+    if os.environ.get("RANK", "0") == "0":
+        write_tables(rows, folder, columns)
+        print((folder / "summary.md").read_text(), end="")
+        for path in [] if downstream is None else downstream.write(folder):
+            print(path.read_text() if path.suffix == ".md" else path)
+        print(f"run folder: {folder}")
+    metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
+    values = [row[metric] for row in rows[:own] if metric in row]
+    return fmean(values) if values else None
+
+
+def score_model(
+    name: str,
+    model: FusionModel,
+    data: LightningDataModule,
+    metrics: list[str],
+    config: dict[str, Any],
+    folder: Path,
+    extra: Sequence[Callback] = (),
+) -> list[Row]:
+    """Fuse and score one part of the data with one model.
+
+    Args:
+        name: of the method, in tables and folders.
+        model: the model.
+        data: data module.
+        metrics: names for `fusion.metrics.compute`.
+        config: plain configuration of conf/evaluate.yaml.
+        folder: run folder.
+        extra: further callbacks.
+
+    Returns:
+        One row per image, the same on every rank.
+    """
+    model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
+    callbacks: list[Callback] = [progress_bar(), *extra]
+    if config["save_images"]:
+        callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
+    node = {**config["trainer"], "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = build_trainer(node, callbacks, [])
+    run = trainer.test if config["part"] == "test" else trainer.validate
+    run(model, datamodule=data, verbose=False)
+    return [{"method": name} | row for row in model.last_rows]
+
+
+def choose_columns(config: dict[str, Any]) -> list[Column]:
+    """The columns of the tables: those of the chosen suite, else `evaluation.metrics`.
+
+    Raises:
+        ConfigError: an unknown suite, metric or convention.
+    """
+    name = config["suite"]
+    if name is None:
+        check_metrics(config["evaluation"])
+        convention = config["evaluation"]["convention"]
+        about = {text: info(MetricKey.parse(text, convention).name) for text in config["evaluation"]["metrics"]}
+        return [Column(text, f"{text} {known.arrow}", known.decimals) for text, known in about.items()]
+    known = sorted(path.stem for path in (config_dir() / "metrics").glob("*.yaml"))
+    if name not in known:
+        hint = nearest(name, known)
+        meant = f"did you mean '{hint}'? " if hint else ""
+        raise ConfigError(f"suite={name}: no such suite; {meant}known: {', '.join(known)}")
+    suite = Suite.from_config(plain(OmegaConf.load(config_dir() / "metrics" / f"{name}.yaml")))
+    return [Column(str(column.key), column.heading, column.decimals) for column in suite.columns]
+
+
+def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
+    """Write scores per image, and their means per method and data set as CSV and Markdown."""
+    metrics = [column.name for column in columns]
+    write_csv(folder / "scores.csv", rows, [*LABELS, *metrics])
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["method"]), []).append(row)
+    table = [
+        [dataset, method, len(group), *(fmean(row[metric] for row in group) for metric in metrics)]
+        for (dataset, method), group in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+    keys = ["dataset", "method", "pairs", *metrics]
+    write_csv(folder / "summary.csv", [dict(zip(keys, line, strict=True)) for line in table], keys)
+    header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for labels, values in ((line[:3], line[3:]) for line in table):
+        numbers = [f"{value:.{column.decimals}f}" for value, column in zip(values, columns, strict=True)]
+        lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
+    write_text(folder / "summary.md", "\n".join(lines) + "\n")

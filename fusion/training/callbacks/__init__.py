@@ -1,0 +1,27 @@
+"""What happens beside the training: checkpoints, logs, pictures, averages, guards."""
+
+from fusion.training.callbacks.checkpoints import LastCheckpoint
+from fusion.training.callbacks.contact_sheet import ContactSheet
+from fusion.training.callbacks.ema import EMA
+from fusion.training.callbacks.finite_guard import FiniteGuard
+from fusion.training.callbacks.images import ImageLogger
+from fusion.training.callbacks.loggers import MetricsCSV, wandb_logger
+from fusion.training.callbacks.prediction_writer import PredictionWriter
+from fusion.training.callbacks.progress import LineProgress, progress_bar
+from fusion.training.callbacks.routing_monitor import RoutingMonitor
+from fusion.training.callbacks.step_seed import StepSeed
+
+__all__ = [
+    "EMA",
+    "ContactSheet",
+    "FiniteGuard",
+    "ImageLogger",
+    "LastCheckpoint",
+    "LineProgress",
+    "MetricsCSV",
+    "PredictionWriter",
+    "RoutingMonitor",
+    "StepSeed",
+    "progress_bar",
+    "wandb_logger",
+]

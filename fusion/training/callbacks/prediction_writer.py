@@ -1,0 +1,45 @@
+"""Writing fused images to files."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from fusion.data.files.image import write_image
+from fusion.models.output import FusionOutput
+
+
+class PredictionWriter(Callback):
+    """Writes every fused image of a test or prediction under the name of its pair, at the size of its sources.
+
+    Args:
+        dirpath: output folder; pictures of several data sets go to one folder per data set.
+        suffix: format of the files, ".png" by default.
+        keep_gray: write pairs of two grey files as grey files.
+    """
+
+    def __init__(self, dirpath: str, suffix: str = ".png", keep_gray: bool = True) -> None:
+        self.dirpath = Path(dirpath)
+        self.suffix = suffix
+        self.keep_gray = keep_gray
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._write(outputs, batch)
+
+    def on_predict_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._write(outputs, batch)
+
+    def _write(self, outputs: Any, batch: Any) -> None:
+        if not isinstance(outputs, FusionOutput):
+            return
+        datasets = batch.get("dataset") or [None] * len(batch["name"])
+        for index, (name, dataset) in enumerate(zip(batch["name"], datasets, strict=True)):
+            fused = outputs.fused[index]
+            if self.keep_gray and batch["a_is_gray"][index] and batch["b_is_gray"][index]:
+                fused = fused.mean(0, keepdim=True)
+            folder = self.dirpath / dataset if dataset else self.dirpath
+            write_image(folder / f"{Path(name).name}{self.suffix}", fused)

@@ -1,0 +1,231 @@
+"""One training run, from a configuration to its results."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from fusion.errors import ConfigError, FusionError
+from fusion.job.config import check, first_line, flatten, instantiate
+from fusion.job.launch import check_shared_folder, launch, launched, process_count
+from fusion.job.resolvers import CHECKPOINTS
+from fusion.job.runs import (
+    RunFolder,
+    check_resumable,
+    fingerprint,
+    read_results,
+    resume_checkpoint,
+)
+from fusion.models.base import FusionModel
+from fusion.models.trained import TrainedModel
+from fusion.training.dry_run import dry_run_data
+
+KNOWN_NOISE = (
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank
+    ".*does not have many workers.*",  # a matter of the configuration
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+    ".*The `srun` command is available.*",
+    ".*LeafSpec.*is deprecated.*",
+)
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Train as configured, in the folder `paths.output_dir`.
+
+    Args:
+        cfg: composed configuration of conf/train.yaml.
+
+    Returns:
+        The monitored metric (its best value where checkpoints track it), for sweepers; None if it was never computed.
+
+    Raises:
+        FusionError: for mistakes the user can mend, most of them before anything is built.
+    """
+    config = check(cfg)
+    check_metrics(config["evaluation"])
+    folder = Path(config["paths"]["output_dir"])
+    processes = process_count(config["trainer"])
+    checkpoint = resume_checkpoint(config.get("resume"))
+    if checkpoint is not None:
+        check_resumable(checkpoint, fingerprint(config), force=config.get("force_resume", False))
+    if processes > 1 and not launched():
+        launch("fusion.train", processes, config["trainer"], folder)
+        return read_results(folder).get("value")
+    check_shared_folder()
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    run = RunFolder(folder, config, resuming=checkpoint is not None, overrides=overrides)
+    status = "failed"
+    loggers: list[Logger] = []
+    try:
+        value = _fit(config, run, checkpoint, loggers)
+        status = "finished"
+    except (KeyboardInterrupt, SystemExit):
+        status = "interrupted"
+        if run.writes and (kept := _to_continue(folder)):
+            print(f"interrupted; continue with: python -m fusion.train resume={kept}")
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except torch.OutOfMemoryError as error:
+        raise FusionError(
+            f"out of GPU memory ({first_line(error)}): lower data.batch_size or data.crop_size, or trainer.precision"
+        ) from error
+    finally:
+        run.finish(status)
+        _finish_loggers(loggers, status)
+    if run.writes:
+        print(f"run folder: {folder}")
+    return value
+
+
+def _to_continue(folder: Path) -> Path | None:
+    """What `resume=` goes on from after an interruption: its very step where that was kept, else the run's last checkpoint."""
+    last, interrupted = (folder / CHECKPOINTS / name for name in ("last.ckpt", "exception.ckpt"))
+    if interrupted.is_file() and not (last.is_file() and last.stat().st_mtime > interrupted.stat().st_mtime):
+        return interrupted
+    return folder if last.is_file() else None
+
+
+def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
+    hush()
+    torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
+    seed_everything(config["seed"], workers=True)
+    model = build_model(config)
+    check_monitor(model, config)
+    data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
+    loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
+    callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
+    if not loggers:  # it insists on one
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    trainer = build_trainer(config["trainer"], callbacks, loggers)
+    for logger in loggers:
+        logger.log_hyperparams(
+            flatten({key: config.get(key) for key in ("model", "data", "optimizer", "scheduler", "seed")})
+        )
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    best = _best_checkpoint(trainer, config.get("monitor", {}).get("metric"))
+    value = best.best_model_score if best is not None else None
+    value = float(value) if value is not None else metrics.get(config.get("monitor", {}).get("metric"))
+    if config.get("test_after_fit"):
+        path = best.best_model_path if best is not None and best.best_model_path else None
+        trainer.test(model, data, ckpt_path=path, weights_only=True, verbose=run.writes)
+        metrics |= {key: float(number) for key, number in trainer.callback_metrics.items() if key.startswith("test/")}
+    run.write_results(
+        {
+            "value": value,
+            "monitor": config.get("monitor", {}).get("metric"),
+            "epoch": trainer.current_epoch,
+            "global_step": trainer.global_step,
+            "best_checkpoint": best.best_model_path if best is not None else None,
+            "metrics": metrics,
+        }
+    )
+    return value
+
+
+def hush() -> None:
+    """Leave out warnings and advertisements of Lightning that do not concern our users."""
+    for message in KNOWN_NOISE:
+        warnings.filterwarnings("ignore", message)
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
+        logger.addFilter(_no_tips)
+
+
+def _no_tips(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
+
+
+def check_metrics(evaluation: Mapping[str, Any]) -> None:
+    """Refuse unknown metrics and conventions before anything is built.
+
+    Raises:
+        ConfigError: names the nearest known one.
+    """
+    from fusion.metrics import MetricKey
+
+    for name in evaluation["metrics"]:
+        MetricKey.parse(name, evaluation["convention"])
+
+
+def check_monitor(model: TrainedModel, config: Mapping[str, Any]) -> None:
+    """Refuse a monitored metric that this model's validation does not compute.
+
+    Raises:
+        ConfigError: lists what it computes.
+    """
+    monitored = (config.get("monitor") or {}).get("metric")
+    if monitored is None or not isinstance(model, FusionModel):
+        return
+    if type(model).validation_step is not FusionModel.validation_step:
+        return
+    if monitored.startswith("val/") and monitored.rsplit("/", 1)[-1] not in model.eval_metrics:
+        known = ", ".join(f"val/{name}" for name in model.eval_metrics)
+        raise ConfigError(f"monitor.metric={monitored} is not computed; evaluation.metrics give {known}")
+
+
+def build_model(config: Mapping[str, Any]) -> TrainedModel:
+    """Build the model of a plain training configuration, with its optimiser, schedule and evaluation metrics."""
+    model: TrainedModel = instantiate(config["model"])
+    model.config = dict(config["model"])
+    model.run_name = config.get("name")
+    model.fingerprint = fingerprint(dict(config))
+    model.optimizer = instantiate(config.get("optimizer"))
+    model.scheduler = instantiate(config.get("scheduler"))
+    if isinstance(model, FusionModel):
+        evaluation = config.get("evaluation") or {}
+        model.eval_metrics = tuple(evaluation.get("metrics", model.eval_metrics))
+        model.eval_convention = evaluation.get("convention", model.eval_convention)
+    if config.get("channels_last"):
+        model = model.to(memory_format=torch.channels_last)
+    if config.get("compile"):
+        model.compile_network()
+    return model
+
+
+def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Build the trainer.
+
+    Raises:
+        ConfigError: what Lightning has against a value.
+    """
+    try:
+        return instantiate(node, callbacks=callbacks, logger=loggers or False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _chosen(group: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Nodes of a group of switchable parts; null switches one off."""
+    return [node for node in (group or {}).values() if node and "_target_" in node]
+
+
+def _build_logger(node: dict[str, Any], run: RunFolder) -> Logger:
+    extra = {"id": run.logger_id} if "wandb" in node["_target_"].lower() and not node.get("id") else {}
+    return instantiate(node, **extra)
+
+
+def _best_checkpoint(trainer: Trainer, metric: str | None) -> Any:
+    for callback in trainer.checkpoint_callbacks:
+        if metric is not None and getattr(callback, "monitor", None) == metric:
+            return callback
+    return None
+
+
+def _finish_loggers(loggers: list[Logger], status: str) -> None:
+    """Close what loggers keep open, so that the next job of a sweep gets a run of its own."""
+    if any("wandb" in type(logger).__name__.lower() for logger in loggers):
+        import wandb
+
+        if wandb.run is not None:
+            wandb.finish(exit_code=0 if status == "finished" else 1)
