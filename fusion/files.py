@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_bomb(path: Path) -> bool:
+    """Whether a file is a zip archive with a part larger than the whole: PyTorch stores tensors as they are.
+
+    Raises:
+        OSError, ValueError: unreadable, or a damaged archive.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return max((part.file_size for part in archive.infolist()), default=0) > path.stat().st_size
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"damaged archive ({error})") from error
 
 
 def number(value: Any, decimals: int = 4) -> str:

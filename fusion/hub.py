@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import os
 import urllib.error
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.hub import download_url_to_file
 
 from fusion.errors import WeightsError
-from fusion.files import atomic
+from fusion.files import atomic, is_bomb
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -102,7 +101,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        refuse_bombs(path)
+        if is_bomb(path):
+            raise WeightsError(f"{path}: refused, it grows when it is unpacked")
         with torch.serialization.safe_globals([argparse.Namespace]):  # the official checkpoints hold their arguments
             content = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
@@ -117,23 +117,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: no state dict in it")
     return dict(content)
-
-
-def refuse_bombs(path: Path) -> None:
-    """Refuse an archive whose parts grow when they are unpacked: PyTorch stores tensors as they are.
-
-    Raises:
-        WeightsError: a part is larger than the file.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            largest = max((part.file_size for part in archive.infolist()), default=0)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
-    if largest > path.stat().st_size:
-        raise WeightsError(f"{path}: refused, a part of {largest} bytes in a file of {path.stat().st_size}")
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,8 @@
-"""The base of exchangeable parts that are not `nn.Module`s."""
+"""What a record may name: marks of models and of those parts that are not `nn.Module`s (see `fusion.job.recorded`)."""
+
+
+class RecordedModel:
+    """Marks a class that a checkpoint's record may name as its model."""
 
 
 class Part:
@@ -6,8 +10,3 @@ class Part:
 
     Parts only hold settings or small tensors; building one must not run, download or write anything.
     """
-
-    @classmethod
-    def recorded_config(cls, config: dict[str, object]) -> dict[str, object]:
-        """The arguments to build this part with when they come from a record: subclasses drop what they would open."""
-        return config

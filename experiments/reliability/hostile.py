@@ -80,7 +80,7 @@ def records(folder: Path, marker: Path) -> dict[str, Any]:
         "module_as_model": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 2},
         "part_as_model": {"_target_": "fusion.moe.routers.SoftmaxRouter"},
         "huge": tcmoa | {"num_experts": 10**9},
-        "deep": _nested(5000),
+        "deep": _nested(150),
         "text": "fusion.models.baselines.Average",
         "number": 7,
         "bytes": REAL | {"eval_convention": b"x"},

@@ -11,10 +11,12 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from torch import nn
 
 from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.aliases import renamed
 from fusion.job.config import causes, check, first_line, instantiate, locate
+from fusion.parts import Part, RecordedModel
 
 _TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 _KEY = re.compile(r"(\+\+|\+|~)?[A-Za-z_][\w-]*([./][\w-]+)*(@[\w.-]*(:[\w.-]+)?)?")
@@ -57,7 +59,7 @@ def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
     """Check the configuration of a model that a file brought along, before anything of it is imported or built.
 
     Every `_target_`, at any depth, must be a class (never a function) of this package or of `FUSION_TRUSTED_PACKAGES`: at
-    the top a `TrainedModel`, below it an `nn.Module` or a `fusion.parts.Part`. Interpolations, positional arguments and
+    the top a model (`RecordedModel`), below it an `nn.Module` or a `fusion.parts.Part`. Interpolations, positional arguments and
     other switches of Hydra are refused, and so are sizes that no model here has.
 
     Args:
@@ -71,14 +73,9 @@ def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
         WeightsError: the record names something else, or is damaged.
         ConfigError: a key or value that the model does not accept.
     """
-    from torch import nn
-
-    from fusion.models.trained import TrainedModel
-    from fusion.parts import Part
-
     if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
         raise WeightsError(f"{origin}: its record of the model is damaged: choose the model yourself, with model=NAME")
-    cleaned = _clean(config, "model", origin, (TrainedModel,), (nn.Module, Part), 0)
+    cleaned = _clean(config, "model", origin, (RecordedModel,), (nn.Module, Part), 0)
     return check(cleaned, "model")
 
 
@@ -138,7 +135,7 @@ def own_packages() -> tuple[str, ...]:
 
 
 def _names(bases: tuple[type, ...]) -> str:
-    return " or ".join({"Module": "a module", "Part": "a part", "TrainedModel": "a model"}[b.__name__] for b in bases)
+    return " or ".join({"Module": "a module", "Part": "a part", "RecordedModel": "a model"}[b.__name__] for b in bases)
 
 
 def _refused(origin: str, path: str, what: str) -> WeightsError:

@@ -16,8 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, WeightsError
-from fusion.files import write_text
-from fusion.hub import refuse_bombs
+from fusion.files import is_bomb, write_text
 from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
 from fusion.job.recorded import check_recorded_overrides
@@ -103,7 +102,8 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         ConfigError: keys differ and `force` is not set.
     """
     try:
-        refuse_bombs(checkpoint)
+        if is_bomb(checkpoint):
+            raise WeightsError(f"{checkpoint}: refused, it grows when it is unpacked")
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except WeightsError:
         raise

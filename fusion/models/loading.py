@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fusion.errors import WeightsError
-from fusion.hub import refuse_bombs
+from fusion.files import is_bomb
 from fusion.models.checkpoint import RECORD
 from fusion.models.trained import TrainedModel
 
@@ -41,7 +41,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        refuse_bombs(path)
+        if is_bomb(path):
+            raise WeightsError(f"{path}: refused, it grows when it is unpacked")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, MemoryError) as error:
         raise WeightsError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error

@@ -13,9 +13,10 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError
 from fusion.models.checkpoint import restore_frozen, state_digest, write_record
 from fusion.models.output import FusionOutput
+from fusion.parts import RecordedModel
 
 
-class TrainedModel(LightningModule):
+class TrainedModel(RecordedModel, LightningModule):
     """A network that learns from pairs of images.
 
     Subclasses implement `training_terms`, or `training_step` itself, and `_evaluate` with `_finish_evaluation` for

@@ -12,7 +12,7 @@ import fusion
 ROOT = Path(fusion.__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "data.__main__")
 LEVELS = (
-    ("errors", "version", "files"),
+    ("errors", "version", "files", "parts"),
     ("hub", "job"),
     ("metrics", "data", "layers", "moe"),
     ("losses",),
