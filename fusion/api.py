@@ -17,6 +17,7 @@ from fusion.errors import ConfigError
 from fusion.job.cli import one_line
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.recorded import build_recorded
+from fusion.job.types import expected, fits, hints_of
 from fusion.models.base import FusionModel
 from fusion.models.loading import (
     find_checkpoint,
@@ -100,6 +101,10 @@ def check_controls(model: FusionModel, controls: dict[str, Any]) -> None:
             hint = nearest(key, known)
             names = f"did you mean 'control.{hint}'?" if hint else f"it has: {', '.join(known) or 'none'}"
             raise ConfigError(f"control.{key}: {type(model).__name__} has no such control; {names}")
+    hints = hints_of(model.forward)
+    for key, value in controls.items():
+        if key in hints and not fits(value, hints[key]):
+            raise ConfigError(f"control.{key}={value!s:.100}: expected {expected(hints[key])}")
 
 
 def model_of_job(cfg: DictConfig) -> dict[str, Any] | None:

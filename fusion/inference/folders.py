@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from fusion.api import build_model, check_controls, model_of_job, pick_device
 from fusion.data.files.image import WRITE_FORMATS, Picture, read_pair, write_image
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.pairs import Pair
 from fusion.data.sets.folders import Folders
 from fusion.errors import ConfigError, DataError, FusionError
@@ -45,6 +46,7 @@ def predict(cfg: DictConfig) -> None:
     options = {
         key: plain(cfg[key]) for key in ("a", "b", "out", "task", "format", "keep_gray", "overwrite", "match_size")
     }
+    set_max_pixels(plain(cfg.get("data") or {}).get("max_pixels"))
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     pairs = Folders(options["a"], options["b"], options["task"], allow_unpaired=cfg.allow_unpaired).pairs
     jobs = plan(pairs, options)

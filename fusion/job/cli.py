@@ -4,7 +4,9 @@ Exit status: 0 done, 1 a defect or a partial failure, 2 a mistake the user can m
 `HYDRA_FULL_ERROR=1` gives tracebacks back.
 """
 
+import errno
 import functools
+import logging
 import os
 import re
 import sys
@@ -25,6 +27,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+from fusion.job.schema import check_values
+
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+    errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""Errors of the operating system that the user can do something about."""
 
 Main = Callable[[DictConfig], Any]
 
@@ -60,13 +69,14 @@ def free_controls(arguments: list[str]) -> list[str]:
 
 def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None) -> int:
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    logging.raiseExceptions = full_error  # a log that cannot be written (a full disk) is not worth a traceback per line
     failures: list[tuple[str, BaseException]] = []
     original = sys.argv
     try:
         if prepare is not None:
             sys.argv = [original[0], *prepare(original[1:])]
         task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
-            _job(main, failures, os.environ.get("HYDRA_FULL_ERROR"))
+            _job(main, name, failures, os.environ.get("HYDRA_FULL_ERROR"))
         )
         # Hydra hands exceptions on only with this switch, and names the job after this module.
         with _environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{name}"):
@@ -93,13 +103,14 @@ def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None
     return _report(failures, name, overrides, quiet=full_error)
 
 
-def _job(main: Main, failures: list[tuple[str, BaseException]], full_error: str | None) -> Main:
+def _job(main: Main, name: str, failures: list[tuple[str, BaseException]], full_error: str | None) -> Main:
     def job(cfg: DictConfig) -> Any:
         settings = HydraConfig.get()
         if OmegaConf.select(cfg, "paths") is not None:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         try:
+            check_values(cfg, name)
             with _environment(HYDRA_FULL_ERROR=full_error, HYDRA_MAIN_MODULE=None):
                 return main(cfg)
         except Exception as error:
@@ -146,7 +157,17 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     """
     for cause in causes(error):
         if isinstance(cause, FusionError):
-            return " ".join(str(cause).splitlines())
+            return _own_words(cause)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+            return _disk_line(cause)
+        if isinstance(cause, RuntimeError) and (
+            found := re.search(r"DataLoader worker.*killed by signal: (.*)", str(cause))
+        ):
+            return (
+                f"a process that loads data was ended ({found[1].rstrip('. ')}): too little memory (lower data.num_workers), or "
+                "a file that crashes a decoder (python -m fusion.data action=verify finds it)"
+            )
     if isinstance(error, InstantiationException):
         return None
     if isinstance(error, MissingMandatoryValue):
@@ -156,6 +177,21 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     if isinstance(error, OmegaConfBaseException):
         return f"'{error.full_key}': {first_line(error)}" if error.full_key else first_line(error)
     return None
+
+
+def _own_words(error: FusionError) -> str:
+    """The text of an error; of one that a loading process raised, without the traceback that PyTorch puts into it."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        text = text.rsplit(f"{type(error).__name__}: ", 1)[-1]
+    return " ".join(text.splitlines())
+
+
+def _disk_line(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the disk: free some, or write elsewhere (run_dir, paths.log_dir, out)"
+    return f"{where}{error.strerror or error}; give a place that can be read and written"
 
 
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:

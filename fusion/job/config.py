@@ -16,6 +16,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 import fusion.job.resolvers  # noqa: F401  (registers what conf/ computes)
 from fusion.errors import ConfigError, FusionError
 from fusion.job.aliases import with_present_names
+from fusion.job.types import expected, fits, hints_of
 
 TRUSTED = ("fusion", "torch", "torchvision", "lightning", "timm", "kornia", "torchmetrics")
 """Packages a `_target_` may come from: a yaml file runs what it names. `FUSION_TRUSTED_PACKAGES=a,b` adds your own."""
@@ -103,6 +104,7 @@ def check(cfg: DictConfig | Mapping[str, Any], path: str = "") -> dict[str, Any]
     for node_path, node in _targets(config, path):
         target = locate(node["_target_"], node_path)
         _check_keywords(target, node, node_path)
+        _check_types(target, node, node_path)
         _check_values(target, node, node_path)
     return config
 
@@ -252,6 +254,23 @@ def _check_keywords(target: Any, node: dict[str, Any], path: str) -> None:
     missing = [key for key, required in accepted.items() if required and key not in given]
     if missing:
         raise ConfigError(f"'{dot}{missing[0]}' is missing: {name} needs it")
+
+
+def _check_types(target: Any, node: dict[str, Any], path: str) -> None:
+    """Values against annotations, of the class that first names a parameter."""
+    functions = (
+        [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+        if isinstance(target, type)
+        else [target]
+    )
+    hints: dict[str, Any] = {}
+    for function in functions:
+        hints = hints_of(function) | hints
+    for key, value in node.items():
+        if key not in _RESERVED and key in hints and not fits(value, hints[key]):
+            full = f"{path}.{key}" if path else key
+            shown = "null" if value is None else str(value) or "(empty)"
+            raise ConfigError(f"{full}={shown:.100}: expected {expected(hints[key])}")
 
 
 def _check_values(target: Any, node: dict[str, Any], path: str) -> None:

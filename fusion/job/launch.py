@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -67,7 +68,7 @@ def check_shared_folder() -> None:
         raise ConfigError("under torchrun all processes need one folder: add run_dir=PATH")
 
 
-def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -> None:
+def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, more: Sequence[str] = ()) -> None:
     """Run this very job in `processes` processes and wait for them.
 
     Args:
@@ -75,6 +76,7 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -
         processes: how many.
         trainer: trainer configuration, for the choice of GPUs.
         folder: run folder that all of them use.
+        more: overrides beside those of this job.
 
     Raises:
         ProcessesFailed: they ended with an error.
@@ -83,7 +85,7 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path) -
         raise ConfigError("several devices need the command line (python -m fusion.train) or torchrun")
     settings = HydraConfig.get()
     environment = dict(os.environ)
-    overrides = list(settings.overrides.task)
+    overrides = [*settings.overrides.task, *more]
     devices = trainer.get("devices")
     if isinstance(devices, list) and torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in devices)
@@ -121,15 +123,15 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the terminal told the children too: let them save
-        process.wait(timeout=120)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    finally:  # also after Ctrl-C, of which only a terminal tells the children
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if process.poll() is None:
-            process.terminate()
+            process.terminate()  # torchrun hands it on, and the ranks stop at the end of their step
             try:
-                process.wait(timeout=30)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupts)

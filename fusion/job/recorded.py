@@ -11,7 +11,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from lightning import Callback
 from torch import nn
+from torch.utils.data import Dataset
 
 from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.aliases import renamed
@@ -21,6 +23,7 @@ from fusion.parts import Part, RecordedModel
 _TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 _KEY = re.compile(r"(\+\+|\+|~)?[A-Za-z_][\w-]*([./][\w-]+)*(@[\w.-]*(:[\w.-]+)?)?")
 _RESERVED = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_self_")
+_FORBIDDEN = {"_args_", "_recursive_", "_self_", "hydra", "defaults"}
 _SWITCHES = {"_partial_", "_convert_"}
 _WRITES = ("dirpath", "save_dir", "log_dir", "output_dir", "default_root_dir", "file", "path")
 _PLACES = {"run_dir", "paths.log_dir", "paths.output_dir"}  # the folder that is resumed decides
@@ -134,8 +137,26 @@ def own_packages() -> tuple[str, ...]:
     return ("fusion", *(name.strip() for name in given.split(",") if name.strip()))
 
 
+_NAMED = {
+    "Module": "a module",
+    "Part": "a part",
+    "RecordedModel": "a model",
+    "Dataset": "a data set",
+    "Callback": "a callback",
+}
+
+
 def _names(bases: tuple[type, ...]) -> str:
-    return " or ".join({"Module": "a module", "Part": "a part", "RecordedModel": "a model"}[b.__name__] for b in bases)
+    return " or ".join(
+        {
+            "Module": "a module",
+            "Part": "a part",
+            "RecordedModel": "a model",
+            "Dataset": "a data set",
+            "Callback": "a callback",
+        }[b.__name__]
+        for b in bases
+    )
 
 
 def _refused(origin: str, path: str, what: str) -> WeightsError:
@@ -148,9 +169,10 @@ def _refused(origin: str, path: str, what: str) -> WeightsError:
 def check_recorded_overrides(lines: Any, origin: str) -> list[str]:
     """Check the overrides that a run folder recorded, before they are given to Hydra again.
 
-    They may set or delete keys of the composed configuration and choose options of its groups. They may not reach
-    Hydra's own node, name a `_target_`, use a resolver, sweep, choose a file outside the configuration tree, or say where
-    files are written.
+    They may set or delete keys of the composed configuration, choose options of its groups, and name classes (never
+    functions) of this package or of `FUSION_TRUSTED_PACKAGES` that are modules, parts, data sets or callbacks. They may not
+    reach Hydra's own node, use a resolver, sweep, choose a file outside the configuration tree, or say where files are
+    written.
 
     Args:
         lines: what the record holds.
@@ -182,7 +204,7 @@ def _more_than_data(line: str) -> str | None:
     words = [word for word in re.split(r"[./@:]", key.lstrip("+~")) if word]
     if "hydra" in words:
         return "reaches Hydra's own settings"
-    if any(word in _RESERVED or word.startswith("_global_") for word in words):
+    if any((word in _RESERVED and word != "_target_") or word.startswith("_global_") for word in words):
         return "says what to build"
     if words[-1] in _WRITES:
         return "says where files are written"
@@ -195,8 +217,17 @@ def _more_than_data(line: str) -> str | None:
         value = override.value()
     except (HydraException, ValueError):
         return "cannot be read"
-    if reserved := next((name for name in _keys(value) if name in _RESERVED or name == "hydra"), None):
+    if words[-1] == "_target_":
+        value = {"_target_": value}
+    if reserved := next((name for name, _ in _items(value) if name in _FORBIDDEN), None):
         return f"sets {reserved}"
+    if any(name in _WRITES for name, _ in _items(value)):
+        return "says where files are written"
+    for target in (item for name, item in _items(value) if name == "_target_"):
+        try:
+            _recorded_class(target, key, "", (nn.Module, Part, Dataset, Callback))
+        except FusionError:
+            return f"builds {target!s:.60}"
     group = "." not in key.split("@", 1)[0]
     if group and any(_leaves_the_tree(name) for name in (value if isinstance(value, list) else [value])):
         return "leaves the configuration tree"
@@ -211,11 +242,11 @@ def _leaves_the_tree(name: Any) -> bool:
     return isinstance(name, str) and (".." in name or name.startswith(("/", "~")) or "://" in name or "\\" in name)
 
 
-def _keys(value: Any) -> Iterable[str]:
+def _items(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield str(key)
-            yield from _keys(item)
+            yield str(key), item
+            yield from _items(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _keys(item)
+            yield from _items(item)

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.pairs import natural_key
 from fusion.errors import ConfigError, DataError
 from fusion.metrics import Suite
@@ -38,6 +39,7 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         DataError: for a missing folder or sources that share no name.
         PartialError: after everything else was scored and written, if some images could not be.
     """
+    set_max_pixels((config.get("data") or {}).get("max_pixels"))
     suite, out = Suite.from_config(config["suite"]), Path(config["out"])
     settings = _settings(suite, config)
     device = _device(config["device"])

@@ -4,7 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
@@ -17,9 +17,12 @@ from fusion.data.loading.loader import processors
 from fusion.errors import FusionError
 from fusion.metrics import compute
 from fusion.scoring.jobs import Job
+from fusion.scoring.workers import Died, in_processes
 
 # a fork server imports torch once for all workers, spawned ones would each on their own
 START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+
+DIED = "the process that scored it ended without an answer (a damaged file, or too little memory: lower workers)"
 
 Loaded = tuple[Tensor, Tensor, Tensor] | str
 
@@ -76,11 +79,12 @@ def run_jobs(
     workers = min(workers or processors(), len(jobs))
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
-            pool: Executor = stack.enter_context(ProcessPoolExecutor(workers, get_context(START), _start_worker))
-            for job, result in _ahead(pool, _score_file, [(job, keys, dtype) for job in jobs], 4 * workers):
-                yield job, result
+            calls = [(job, keys, dtype) for job in jobs]
+            results = in_processes(_score_file, calls, workers, get_context(START), _start_worker, 4 * workers)
+            for job, result in zip(jobs, results, strict=True):
+                yield job, f"{job.method}, {job.image}: {DIED}" if isinstance(result, Died) else result
             return
-        pool = stack.enter_context(ThreadPoolExecutor(4))
+        pool: Executor = stack.enter_context(ThreadPoolExecutor(4))
         for job, images in _ahead(pool, _load, [(job,) for job in jobs], 8):
             yield job, _measure(job, images, keys, dtype, device)
 

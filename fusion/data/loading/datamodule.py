@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.loading.joint import JointDataset
 from fusion.data.loading.loader import FusionDataLoader, collate, processors, to_float
 from fusion.data.loading.sampler import AlternatingBatchSampler, EvalBatchSampler
@@ -70,6 +71,7 @@ class FusionDataModule(LightningDataModule):
         prefetch_factor: batches each process reads ahead.
         seed: of order and augmentation, the same on all ranks.
         prepare: run before anything is opened, by one process per machine.
+        max_pixels: largest width times height that is read, by this process; None: 100 million.
 
     Raises:
         ConfigError: a key or value is wrong.
@@ -108,8 +110,10 @@ class FusionDataModule(LightningDataModule):
         prefetch_factor: int | None = None,
         seed: int = 0,
         prepare: Preparation | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         super().__init__()
+        set_max_pixels(max_pixels)
         self.parts = {"train": _given(train), "val": _given(val), "test": _given(test)}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.tasks = _order(self.parts["train"].values(), tasks)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import ImageSequence
 from torch import Tensor
 
 from fusion.data.dataset import PairDataset
 from fusion.data.files.image import read_image, resize
+from fusion.data.files.limits import open_image
 from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
@@ -121,7 +122,7 @@ def _read_bands(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: no such image file.")
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             if getattr(file, "n_frames", 1) > 1:  # a page per band
                 values = np.stack([np.array(page) for page in ImageSequence.Iterator(file)], axis=-1)
             else:

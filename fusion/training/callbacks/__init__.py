@@ -1,6 +1,6 @@
 """What happens beside the training: checkpoints, logs, pictures, averages, guards."""
 
-from fusion.training.callbacks.checkpoints import LastCheckpoint
+from fusion.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.ema import EMA
 from fusion.training.callbacks.finite_guard import FiniteGuard
@@ -13,6 +13,7 @@ from fusion.training.callbacks.step_seed import StepSeed
 
 __all__ = [
     "EMA",
+    "BestCheckpoint",
     "ContactSheet",
     "FiniteGuard",
     "ImageLogger",
