@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fusion.files import atomic
 from fusion.scoring.leaderboard import Leaderboard, Values
 
 
@@ -39,4 +40,5 @@ def distributions(board: Leaderboard, values: Values, path: Path) -> None:
         axes.set_title(column.heading, fontsize=9)
         axes.tick_params(axis="y", labelsize=8)
     figure.suptitle(f"suite {board.suite.name}, {len(board.images)} images", fontsize=9)
-    figure.savefig(path, dpi=150)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix.removeprefix(".").lower() or "png")

@@ -3,11 +3,15 @@
 import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 import fusion
+from fusion.job.config import config_dir
 
 ROOT = Path(fusion.__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "data.__main__")
@@ -128,3 +132,28 @@ def test_modules_stand_in_no_circle() -> None:
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "." not in name])
 def test_commands_are_thin(name: str) -> None:
     assert len(MODULES[name].read_text().splitlines()) <= 60
+
+
+def _targets(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        if isinstance(tree.get("_target_"), str):
+            yield tree["_target_"]
+        for value in tree.values():
+            yield from _targets(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _targets(value)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(config_dir().rglob("*.yaml")), ids=lambda path: str(path.relative_to(config_dir()))
+)
+def test_configurations_name_faces_of_packages(path: Path) -> None:
+    """What `__all__` of a package exports: its files can move without a change in conf/."""
+    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    for target in _targets(tree):
+        module, _, name = target.rpartition(".")
+        if not module.startswith("fusion.") or module in ("fusion.moe.routers", "fusion.moe.experts"):
+            continue
+        assert MODULES[module.removeprefix("fusion.")].name == "__init__.py", target
+        assert name in import_module(module).__all__, target
