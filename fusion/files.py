@@ -4,11 +4,45 @@ import contextlib
 import csv
 import io
 import os
+import platform
+import re
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_CLEAN: set[tuple[int, Path]] = set()
+_LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-\d+\.part")
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files of `atomic` whose process, of this machine, is gone.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _LEFTOVER.fullmatch(entry.name) if entry.name.endswith(".part") else None
+            if found and found[1] == _HOST and not _is_alive(int(found[2])):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's
+    return True
 
 
 @contextlib.contextmanager
@@ -23,14 +57,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
         path: the file to write.
 
     Yields:
-        The temporary path, `.<name>.<process>-<thread>.part`.
+        The temporary path, `.<name>.<host>-<process>-<thread>.part`. Those of processes that were killed are removed when
+        the next process writes into the folder.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    if (os.getpid(), path.parent) not in _CLEAN:
+        _CLEAN.add((os.getpid(), path.parent))
+        remove_leftovers(path.parent)
+    short = (
+        path.name if len(os.fsencode(path.name)) < 180 else f"{path.name[:40]}{zlib.crc32(os.fsencode(path.name)):08x}"
+    )
+    temporary = path.with_name(f".{short}.{_HOST}-{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk

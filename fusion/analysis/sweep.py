@@ -143,7 +143,9 @@ def _read(path: Path) -> Job:
     problems: list[str] = []
     manifest = _load(path / "run.json", problems) or {}
     config = flatten(_load(path / "config.yaml", problems) or _load(path / ".hydra" / "config.yaml", problems) or {})
-    lines = _load(path / ".hydra" / "overrides.yaml", problems) or manifest.get("overrides") or []
+    lines = (
+        manifest.get("overrides") or _load(path / ".hydra" / "overrides.yaml", problems) or []
+    )  # Hydra's may be a refused job's
     overrides = dict(_parse(line) for line in lines)
     results = _load(path / "results.json", problems)
     job = Job(path.name, overrides, config)

@@ -267,7 +267,9 @@ def _check_types(target: Any, node: dict[str, Any], path: str) -> None:
     for function in functions:
         hints = hints_of(function) | hints
     for key, value in node.items():
-        if key not in _RESERVED and key in hints and not fits(value, hints[key]):
+        if key in _RESERVED or key not in hints or fits(value, hints[key]):
+            continue
+        if value is not None or not fits("", hints[key]):  # what is not given yet is for the class to ask for
             full = f"{path}.{key}" if path else key
             shown = "null" if value is None else str(value) or "(empty)"
             raise ConfigError(f"{full}={shown:.100}: expected {expected(hints[key])}")

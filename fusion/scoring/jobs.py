@@ -18,8 +18,12 @@ class Job:
     files: tuple[Path, Path, Path]  # a, b, fused
 
 
-def images_of(folder: Path) -> dict[str, Path]:
+def images_of(folder: Path, doubles: list[str] | None = None) -> dict[str, Path]:
     """Images of a folder and of the folders in it, by stem, in natural order.
+
+    Args:
+        folder: the folder.
+        doubles: gets a line for every stem that two images have, which is then left out; None refuses them.
 
     Raises:
         DataError: if the folder is missing, has no image, or two images of one stem.
@@ -31,11 +35,16 @@ def images_of(folder: Path) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     found: dict[str, Path] = {}
+    twice: set[str] = set()
     for path in sorted(files, key=lambda p: natural_key(p.stem)):
         if path.stem in found:
-            raise DataError(f"{folder}: {found[path.stem]} and {path} have the same name; keep one of them")
+            line = f"{folder}: {found[path.stem].name} and {path.name} have the same name; keep one of them"
+            if doubles is None:
+                raise DataError(line)
+            doubles.append(line)
+            twice.add(path.stem)
         found[path.stem] = path
-    return found
+    return {stem: path for stem, path in found.items() if stem not in twice}
 
 
 def find_jobs(a: Path, b: Path, fused: dict[str, Path]) -> tuple[list[Job], list[str]]:
@@ -48,14 +57,15 @@ def find_jobs(a: Path, b: Path, fused: dict[str, Path]) -> tuple[list[Job], list
         DataError: if a folder is missing or empty, or the sources share no name.
     """
     one_folder = a.resolve() == b.resolve()
-    pairs, alone = pair_sources(images_of(a), images_of(b), one_folder)
+    problems: list[str] = []
+    pairs, alone = pair_sources(images_of(a, problems), images_of(b, problems), one_folder)
     if not pairs:
         hint = "no SCENE_A with SCENE_B" if one_folder else "no name in common, and no SCENE_A with SCENE_B"
         raise DataError(f"{a} and {b}: {hint}; sources pair by file name")
-    problems = [f"{stem}: source without a partner" for stem in alone]
+    problems += [f"{stem}: source without a partner" for stem in alone]
     jobs = []
     for method, folder in fused.items():
-        found, missing = match_fused(list(pairs), images_of(folder), method)
+        found, missing = match_fused(list(pairs), images_of(folder, problems), method)
         jobs += [Job(method, name, (*pairs[name], path)) for name, path in found.items()]
         problems += [f"{method}, {name}: {reason}" for name, reason in missing.items()]
     return jobs, problems

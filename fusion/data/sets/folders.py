@@ -75,5 +75,6 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
             self.reference,
             key=self.pairing,
             allow_unpaired=self.allow_unpaired,
+            leave_out_doubles=True,
             layout=self.layout,
         )

@@ -49,16 +49,17 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "best_k_models": kept, "dirpath": self.dirpath})
 
 
-def _between_steps(trainer: Trainer) -> bool:
-    """Whether weights and counters belong together; a batch that broke off is given back to the loader."""
+def _is_sound(trainer: Trainer, exception: BaseException) -> bool:
+    """Whether weights and counters belong together; a batch that broke off is given back to the loader.
+
+    Errors come before the optimiser changes anything, but an interruption may come while it does.
+    """
     loop = trainer.fit_loop.epoch_loop
     step = loop.automatic_optimization.optim_progress.optimizer.step.current
-    if step.ready != step.completed:
+    if isinstance(exception, KeyboardInterrupt) and step.ready != step.completed:
         return False
-    if loop.batch_progress.current.ready > loop.batch_progress.current.processed:
-        loader = getattr(getattr(trainer, "datamodule", None), "_train_loader", None)
-        if loader is None:
-            return False
+    loader = getattr(getattr(trainer, "datamodule", None), "_train_loader", None)
+    if loop.batch_progress.current.ready > loop.batch_progress.current.processed and loader is not None:
         loader.batch_sampler.position -= 1
     return True
 
@@ -119,7 +120,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._signals.ignore()
-        sound = self._stopping or (trainer.world_size == 1 and _between_steps(trainer))
+        sound = self._stopping or (trainer.world_size == 1 and _is_sound(trainer, exception))
         if self.save_on_exception and sound and trainer.training and trainer.global_step:
             try:
                 self._log_step(trainer)

@@ -37,6 +37,7 @@ class MetricsCSV(Logger):
         self._columns: list[str] = []
         self._row: dict[str, Any] = {}
         self._begin: int | None = None  # where the row stands in the file
+        self._fresh = False  # whether the row has something that is not in the file
         self._started = False
 
     @property
@@ -64,13 +65,21 @@ class MetricsCSV(Logger):
         step = int(step or 0)
         if not self._started:
             self._start(step)
-        if self._row.get("step") != step:
+        if self._row.get("step", step) != step:
+            self._write()
             self._row, self._begin = {}, None
         self._row |= {"step": step} | {key: float(value) for key, value in metrics.items()}
+        self._fresh = True
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the row; Lightning asks after every call, and more metrics of the same step may follow."""
         self._write()
 
-    def save(self) -> None:
-        """Nothing to do: all is written."""
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is left."""
+        self._write()
 
     def _start(self, step: int) -> None:
         self._started = True
@@ -97,6 +106,9 @@ class MetricsCSV(Logger):
                 writer.writerow(last)
 
     def _write(self) -> None:
+        if not self._fresh:
+            return
+        self._fresh = False
         new = sorted(set(self._row) - set(self._columns))
         if new:
             rows = self._read() if self.path.is_file() else []
