@@ -77,6 +77,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):  # whoever reads the message knows the other name
+            error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

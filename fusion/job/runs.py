@@ -208,7 +208,7 @@ class RunFolder:
         }
         self.manifest = {
             "name": self.config.get("name"),
-            "overrides": before.get("overrides", self.overrides),
+            "overrides": before.get("overrides", self.overrides) if resuming else self.overrides,
             "logger_id": before.get("logger_id") or secrets.token_hex(4),
             "parts": [*(parts if isinstance(parts, list) else []), part | environment()],
         }
@@ -217,9 +217,12 @@ class RunFolder:
             write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self.config)))
 
     def _restarts(self, before: dict[str, Any]) -> bool:
-        """Whether this is the same run, which ended before it had anything to go on from: it simply starts."""
-        left = (self.path / RESULTS).is_file() or any((self.path / CHECKPOINTS).glob("*.ckpt"))
-        return not left and before.get("overrides") == self.overrides
+        """Whether this is the same run, which ended before it had anything to go on from, or one that was refused."""
+        names = (RESULTS, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/exception.ckpt")
+        left = any((self.path / name).is_file() for name in names)
+        parts = before.get("parts")
+        refused = isinstance(parts, list) and all(isinstance(p, dict) and p.get("status") == "refused" for p in parts)
+        return not left and (refused or before.get("overrides") == self.overrides)
 
     def accept(self) -> None:
         """Note that the part has begun to train: from now on the run has its configuration and overrides."""

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -51,9 +50,8 @@ class StopSignals:
         self.told = number
         if os.environ.get("RANK", "0") == "0":
             again = "; Ctrl-C again stops at once" if number == signal.SIGINT and self._forced else ""
-            print(
-                f"{signal.Signals(number).name}: stopping at the end of this step or validation{again}", file=sys.stderr
-            )
+            text = f"{signal.Signals(number).name}: stopping at the end of this step or validation{again}\n"
+            os.write(2, text.encode())  # print may be at work while the signal comes
         if number == getattr(signal, "SIGUSR1", None):
             _requeue()
 
@@ -65,4 +63,4 @@ def _requeue() -> None:
         try:
             subprocess.Popen(["scontrol", "requeue", job], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         except OSError:
-            print("scontrol is missing: queue the job again yourself", file=sys.stderr)
+            os.write(2, b"scontrol is missing: queue the job again yourself\n")

@@ -126,7 +126,7 @@ def pair_folders(
         for name in {fold(key(Path(one).stem)) for one in doubles}:
             files_a.pop(name, None)
             files_b.pop(name, None)
-        warnings.warn(f"left out, names that two files have: {_first_five(doubles)}; keep one of them", stacklevel=2)
+        warnings.warn(f"left out, names that two files have: {', '.join(doubles[:40])}; keep one of them", stacklevel=2)
     names = [name for name in files_a if name in files_b]
     lone_a, lone_b = (
         [files_a[n] for n in files_a if n not in files_b],
