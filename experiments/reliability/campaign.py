@@ -258,7 +258,7 @@ def hostile_pictures(work: Path, count: int) -> Iterator[Row]:
 
     folders = ["data=folders", f"data.test.folders.a={a}", f"data.test.folders.b={b}"]
     ended = bench.run("data.__main__", ["action=verify", *folders], work / "verify")
-    named = sum(name not in ended.out for name in surely)
+    named = sum(name not in ended.out + ended.err for name in surely)
     yield Row("data verify: the same", len(made), 0, unclear=named + int(not ended.one_line()))
 
     unclear = 0

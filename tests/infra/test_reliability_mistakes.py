@@ -89,3 +89,9 @@ def test_annotations_of_what_is_built_are_checked(plugin: None) -> None:
         check({"_target_": "tinyfusion.TinyFusion", "width": "four"}, "model")
     with pytest.raises(ConfigError, match=r"optimizer.lr=abc: expected a number"):
         check({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": "abc"}, "optimizer")
+
+
+def test_a_training_needs_no_logger(door: Door, tiny_overrides: list[str], tmp_path: Path) -> None:
+    arguments = [argument for argument in tiny_overrides if not argument.startswith("logger=")]
+    done = door("train", *arguments, "logger=null", "trainer.max_epochs=1", f"run_dir={tmp_path / 'run'}")
+    assert done.status == 0, done.err
