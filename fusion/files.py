@@ -6,6 +6,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import threading
 import zipfile
 import zlib
@@ -30,7 +31,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
             found = _LEFTOVER.fullmatch(entry.name) if entry.name.endswith(".part") else None
             if found and found[1] == _HOST and not _is_alive(int(found[2])):
                 with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
                     removed.append(Path(entry.path))
     return removed
 
@@ -64,14 +65,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         OSError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if (os.getpid(), path.parent) not in _CLEAN:
-        _CLEAN.add((os.getpid(), path.parent))
-        remove_leftovers(path.parent)
-    short = (
-        path.name if len(os.fsencode(path.name)) < 180 else f"{path.name[:40]}{zlib.crc32(os.fsencode(path.name)):08x}"
-    )
-    temporary = path.with_name(f".{short}.{_HOST}-{os.getpid()}-{threading.get_ident()}.part")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk
@@ -84,6 +78,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` for a file or folder that is going to be renamed to it; leftovers of others are removed first.
+
+    Args:
+        path: the target; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (os.getpid(), path.parent) not in _CLEAN:
+        _CLEAN.add((os.getpid(), path.parent))
+        remove_leftovers(path.parent)
+    short = (
+        path.name if len(os.fsencode(path.name)) < 180 else f"{path.name[:40]}{zlib.crc32(os.fsencode(path.name)):08x}"
+    )
+    return path.with_name(f".{short}.{_HOST}-{os.getpid()}-{threading.get_ident()}.part")
 
 
 def is_bomb(path: Path) -> bool:

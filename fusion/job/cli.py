@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fusion.errors import FusionError
+from fusion.errors import ConfigError, FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.schema import check_values
 
@@ -34,6 +34,9 @@ _OF_THE_DISK = {
     errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 """Errors of the operating system that the user can do something about."""
+
+OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "downstream")
+"""Groups of which nothing is chosen by default."""
 
 Main = Callable[[DictConfig], Any]
 
@@ -67,6 +70,26 @@ def free_controls(arguments: list[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
 
 
+def null_groups(arguments: list[str]) -> list[str]:
+    """Let `GROUP=null` choose nothing, which Hydra does not understand: the group's `none`, or no choice where that is the default.
+
+    Raises:
+        ConfigError: a group that has to be chosen.
+    """
+    kept = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        folder = config_dir() / key
+        if value != "null" or not key or not folder.is_dir():
+            kept.append(argument)
+        elif (folder / "none.yaml").is_file():
+            kept.append(f"{key}=none")
+        elif key not in OPTIONAL_GROUPS:
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise ConfigError(f"{key}=null: expected one of {known}")
+    return kept
+
+
 def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None) -> int:
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = full_error  # a log that cannot be written (a full disk) is not worth a traceback per line
@@ -75,6 +98,7 @@ def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None
     try:
         if prepare is not None:
             sys.argv = [original[0], *prepare(original[1:])]
+        sys.argv = [sys.argv[0], *null_groups(sys.argv[1:])]
         task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
             _job(main, name, failures, os.environ.get("HYDRA_FULL_ERROR"))
         )
