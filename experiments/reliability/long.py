@@ -13,7 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+import bench  # noqa: E402
+
+ROOT = bench.ROOT
 
 
 def tree(pid: int) -> list[int]:
@@ -38,17 +41,25 @@ def sample(pid: int) -> tuple[float, int]:
     return memory, handles
 
 
-def train(minutes: float, out: Path, data: Path) -> None:
+def train(minutes: float, out: Path, data: Path, small: bool) -> None:
     """Train, and look at the process every five seconds."""
-    command = [
-        sys.executable, "-m", "fusion.train", "experiment=tcmoa_tiny", f"paths.data_dir={data}", "model.weights=null",
-        "model.backbone.weights=null", "data=samples", "data.batch_size=1", "data.crop_size=112", "data.num_workers=1",
-        "data.rounds_per_epoch=10", "trainer=cpu", "trainer.max_epochs=100000", f"trainer.max_time=00:00:{int(minutes):02d}:00",
-        "callbacks.last.every_n_train_steps=7", "callbacks.images.every_n_epochs=1", "logger=csv", f"run_dir={out / 'run'}",
-        "data.prepare.train_pairs=6", "data.prepare.test_pairs=2", "data.val.llvip.limit=1", "data.val.mefb.limit=1",
-        "data.val.mfif.limit=1", "evaluation.metrics=[psnr,ssim]", "monitor.metric=val/psnr", "trainer.log_every_n_steps=1",
-    ]  # fmt: skip
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    often = [f"trainer.max_time=00:00:{int(minutes):02d}:00", "trainer.max_epochs=100000000",
+             "callbacks.last.every_n_train_steps=7", f"run_dir={out / 'run'}"]  # fmt: skip
+    if small:
+        more = ["data.num_workers=1", "callbacks.images.pairs_per_task=1"]
+        arguments = bench.training(data if (data / "train").is_dir() else bench.pairs(data), *often, *more)
+        arguments.remove("callbacks.images=null")
+    else:
+        arguments = [
+            "experiment=tcmoa_tiny", "model.weights=null", "model.backbone.weights=null", "data=samples", "data.crop_size=112",
+            f"paths.data_dir={data}", "data.batch_size=1", "data.num_workers=1", "data.rounds_per_epoch=10", "trainer=cpu",
+            "data.prepare.train_pairs=6", "data.prepare.test_pairs=2", "data.val.llvip.limit=1", "data.val.mefb.limit=1",
+            "data.val.mfif.limit=1", "evaluation.metrics=[psnr,ssim]", "monitor.metric=val/psnr", "logger=csv",
+            "trainer.log_every_n_steps=1", *often,
+        ]  # fmt: skip
+    command = [sys.executable, "-m", "fusion.train", *arguments]
+    path = os.pathsep.join([str(bench.PLUGIN), str(ROOT)])
+    environment = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1", FUSION_TRUSTED_PACKAGES="tinyfusion")
     with (out / "long.log").open("w") as log, (out / "long.csv").open("w", newline="") as file:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         writer = csv.writer(file)
@@ -92,11 +103,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder for the sample data; default: in --out")
+    parser.add_argument("--small", action="store_true", help="the model of the tests: more steps in the same time")
     parser.add_argument("--plot-only", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if not given.plot_only:
-        train(given.minutes, given.out, given.data or given.out / "data")
+        train(given.minutes, given.out, given.data or given.out / "data", given.small)
     plot(given.out / "long.csv", given.out / "long.png")
 
 

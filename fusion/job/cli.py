@@ -35,6 +35,9 @@ _OF_THE_DISK = {
 }  # fmt: skip
 """Errors of the operating system that the user can do something about."""
 
+_LOST = re.compile(r"Connection (closed|reset)|[Ss]ocket [Tt]imeout|NCCL|remote process exited|Timed out waiting")
+"""What collectives say when another rank is gone."""
+
 OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "downstream")
 """Groups of which nothing is chosen by default."""
 
