@@ -27,6 +27,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
+from fusion.job.plugins import load_plugins
 from fusion.job.schema import check_values
 
 _OF_THE_DISK = {
@@ -138,6 +139,7 @@ def _job(main: Main, name: str, failures: list[tuple[str, BaseException]], full_
                 cfg.paths.output_dir = settings.runtime.output_dir
         try:
             check_values(cfg, name)
+            load_plugins(OmegaConf.select(cfg, "imports"))
             with _environment(HYDRA_FULL_ERROR=full_error, HYDRA_MAIN_MODULE=None):
                 return main(cfg)
         except Exception as error:

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +15,8 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 import fusion.job.resolvers  # noqa: F401  (registers what conf/ computes)
 from fusion.errors import ConfigError, FusionError
 from fusion.job.aliases import with_present_names
+from fusion.job.plugins import TRUSTED, how_to_trust, trusted_packages
 from fusion.job.types import expected, fits, hints_of
-
-TRUSTED = ("fusion", "torch", "torchvision", "lightning", "timm", "kornia", "torchmetrics")
-"""Packages a `_target_` may come from: a yaml file runs what it names. `FUSION_TRUSTED_PACKAGES=a,b` adds your own."""
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -164,11 +161,6 @@ def _targets(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{path}.{index}" if path else str(index))
 
 
-def _trusted() -> tuple[str, ...]:
-    own = os.environ.get("FUSION_TRUSTED_PACKAGES", "")
-    return TRUSTED + tuple(name.strip() for name in own.split(",") if name.strip())
-
-
 def locate(target: str, path: str) -> Any:
     """What a dotted name means.
 
@@ -180,9 +172,11 @@ def locate(target: str, path: str) -> Any:
         ConfigError: of another package, or no such class or function.
     """
     where = f"{path}._target_" if path else "_target_"
-    trusted = _trusted()
+    trusted = trusted_packages()
     if target.split(".", 1)[0] not in trusted:
-        raise ConfigError(f"{where}={target}: only objects of {', '.join(trusted)} may be built from a config")
+        raise ConfigError(
+            f"{where}={target}: only objects of {', '.join(trusted)} may be built from a config; {how_to_trust(target)}"
+        )
     parts = target.split(".")
     found: Any = None
     for cut in range(len(parts) - 1, 0, -1):
@@ -206,7 +200,9 @@ def locate(target: str, path: str) -> Any:
         raise ConfigError(f"{where}={target}: no such class or function")
     home = getattr(found, "__module__", None)
     if home is not None and home.split(".", 1)[0] not in trusted:
-        raise ConfigError(f"{where}={target}: this is '{home}.{parts[-1]}', not an object of {', '.join(trusted)}")
+        raise ConfigError(
+            f"{where}={target}: this is '{home}.{parts[-1]}', not an object of {', '.join(trusted)}; {how_to_trust(home)}"
+        )
     return found
 
 

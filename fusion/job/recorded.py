@@ -4,7 +4,6 @@ A yaml file of the user runs what it names (`fusion.job.config.TRUSTED`). A reco
 it may only name classes of this package, or of `FUSION_TRUSTED_PACKAGES`, that are models or parts of models.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.aliases import renamed
 from fusion.job.config import causes, check, first_line, instantiate, locate
+from fusion.job.plugins import TRUSTED, trusted_packages
 from fusion.parts import Part, RecordedModel
 
 _TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
@@ -132,9 +132,8 @@ def _recorded_class(target: Any, path: str, origin: str, bases: tuple[type, ...]
 
 
 def own_packages() -> tuple[str, ...]:
-    """Packages whose models and parts a record may name: this one, and `FUSION_TRUSTED_PACKAGES`."""
-    given = os.environ.get("FUSION_TRUSTED_PACKAGES", "")
-    return ("fusion", *(name.strip() for name in given.split(",") if name.strip()))
+    """Packages whose models and parts a record may name: this one, and those of the user's own that are trusted."""
+    return ("fusion", *(name for name in trusted_packages() if name not in TRUSTED))
 
 
 _NAMED = {

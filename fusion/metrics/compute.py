@@ -1,7 +1,7 @@
 """From images to numbers: `compute` for batches, `score` for one triple."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fusion.errors import ConfigError, DataError
 from fusion.metrics.conventions import Colour
-from fusion.metrics.inputs import as_batch, check_triple, planes
+from fusion.metrics.inputs import batches, colour_policy, planes
 from fusion.metrics.registry import Variant, info
 from fusion.metrics.triple import Triple
 
+DTYPES = (torch.float64, torch.float32)
 MIN_SIDE = 12
 """Smallest height and width in pixels: the 11 x 11 windows of the structure metrics must fit."""
 
@@ -53,7 +54,7 @@ class MetricKey:
     def variant(self) -> Variant:
         """The function, with the colour policy in force."""
         found = info(self.name).variant(self.convention)
-        return Variant(found.function, self.colour or found.colour, found.quantise)
+        return replace(found, colour=self.colour, grey=None) if self.colour else found
 
 
 def compute(
@@ -68,40 +69,55 @@ def compute(
 ) -> dict[str, Tensor]:
     """Metrics of a batch of fused images.
 
-    Gradients reach the images through metrics whose `info(name).differentiable` is true, in convention `exact`.
+    Gradients reach the images through metrics whose `info(name).differentiable` is true, in convention `exact`; they are
+    finite on flat areas and for identical images, except where the value itself is infinite (PSNR of identical images).
 
     Args:
-        a: first sources `(B, 1|3, H, W)`, uint8 or floating point in [0, 1]; any form that `as_batch` takes.
+        a: first sources `(B, 1|3, H, W)`, uint8 or floating point in [0, 1]; any form that
+            `fusion.metrics.inputs.as_batch` takes.
         b: second sources; may have another number of channels.
-        fused: fused images.
+        fused: fused images; where they are grey, colour sources are scored by their luma.
         names: metrics, each as `name`, `name@convention` or `name@convention:colour`.
         convention: for names that state none.
         colour: overrides the colour policy of the convention for names that state none.
-        dtype: of the computation. float64 agrees with the toolboxes; float32 is faster on most GPUs.
+        dtype: of the values: float64, which agrees with the toolboxes, or float32, within 1e-3 of it. Metrics whose
+            `info(name).variant(convention).double` is true compute in float64 either way: local variances, edge ties
+            and cancelling sums have no trustworthy float32 form. The others take half the memory in float32; whether
+            that is faster depends on the device.
 
     Returns:
         One tensor `(B,)` of type `dtype` per entry of `names`, in their order, keyed as written there.
 
     Raises:
-        ConfigError: for an unknown metric, convention or colour policy.
+        ConfigError: for an unknown metric, convention, colour policy or `dtype`.
         DataError: for images of unequal size, smaller than 12 x 12 pixels, or out of range.
+
+    >>> import torch
+    >>> a, b = torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 32, 32)
+    >>> values = compute(a, b, (a + b) / 2, ["mse", "ssim@vifb"])
+    >>> values["mse"]
+    tensor([0.2500, 0.2500], dtype=torch.float64)
     """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: metrics compute in torch.float64 or torch.float32, not {dtype}")
     keys = {text: MetricKey.parse(text, convention, colour) for text in names}
-    images = check_triple(as_batch(a, "a"), as_batch(b, "b"), as_batch(fused, "fused"))
+    images = batches(a, b, fused)
     height, width = images[0].shape[-2:]
     if min(height, width) < MIN_SIDE:
         raise DataError(
             f"an image of {height}x{width} pixels is too small; metrics need at least {MIN_SIDE}x{MIN_SIDE}"
         )
-    prepared: dict[tuple[str, bool], tuple[Triple, int]] = {}  # shared, so that metrics share histograms and moments
+    # shared, so that metrics share histograms and moments
+    prepared: dict[tuple[Colour, bool, torch.dtype], tuple[Triple, int]] = {}
     values: dict[str, Tensor] = {}
     for text, key in keys.items():
         how = key.variant
-        if (how.colour, how.quantise) not in prepared:
-            prepared[how.colour, how.quantise] = planes(*images, how.colour, how.quantise, dtype)
-        triple, channels = prepared[how.colour, how.quantise]
+        wanted = colour_policy(*images, how.colour, how.grey), how.quantise, torch.float64 if how.double else dtype
+        if wanted not in prepared:
+            prepared[wanted] = planes(*images, *wanted)
+        triple, channels = prepared[wanted]
         value = how.function(triple)
-        values[text] = value.reshape(-1, channels).mean(1) if channels > 1 else value
+        values[text] = (value.reshape(-1, channels).mean(1) if channels > 1 else value).to(dtype)
     return values
 
 
@@ -125,7 +141,7 @@ def score(
         metrics: names as in `compute`, or one name.
         convention: for names that state none: exact, vifb, mefb, liu, tang or tang_legacy.
         colour: overrides the convention's colour policy.
-        dtype: of the computation.
+        dtype: as in `compute`.
 
     Returns:
         One number per name, keyed as written in `metrics`.
@@ -133,13 +149,15 @@ def score(
     Raises:
         ConfigError: for an unknown metric, convention or colour policy.
         DataError: for images of unequal size, smaller than 12 x 12 pixels, or out of range, or a batch of several.
+
+    >>> import numpy as np
+    >>> a, b = np.zeros((32, 32), np.uint8), np.full((32, 32), 255, np.uint8)
+    >>> score(a, b, (a + b) // 2, ["en", "mi@tang"])
+    {'en': 0.0, 'mi@tang': 0.0}
     """
     wanted = [metrics] if isinstance(metrics, str) else list(metrics)
     values = compute(a, b, fused, wanted, convention, colour=colour, dtype=dtype)
     if any(v.numel() != 1 for v in values.values()):
         raise DataError("score takes one triple; use fusion.metrics.compute for a batch")
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Tensor) -> float:
-    return float(value) + 0.0  # turns -0.0 into 0.0
+    numbers = torch.stack(list(values.values())).flatten().tolist() if values else []  # in one transfer
+    return {name: number + 0.0 for name, number in zip(values, numbers, strict=True)}  # turns -0.0 into 0.0

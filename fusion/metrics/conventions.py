@@ -10,11 +10,12 @@ from typing import Literal
 
 from fusion.errors import ConfigError
 
-Colour = Literal["luma", "channels", "columns"]
+Colour = Literal["luma", "channels", "columns", "first", "real_luma"]
 """How a colour image becomes the planes that a metric sees.
 
 `luma`: one plane, Matlab's `rgb2gray` weights. `channels`: the metric on each channel, then the mean of the three.
-`columns`: the channels side by side as one H x 3W plane (VIFB's spatial frequency).
+`columns`: the channels side by side as one H x 3W plane (VIFB's spatial frequency). `first`: the red channel alone.
+`real_luma`: `luma` that conventions of 8 bits do not round.
 """
 
 
@@ -27,12 +28,14 @@ class Convention:
         colour: the colour policy of its metrics, unless a metric states its own.
         quantise: whether images are rounded to 8 bits first (toolboxes read image files); luma is then rounded as well.
         note: one line for tables and messages.
+        grey: the colour policy for a colour fused image whose two sources are grey, if another one.
     """
 
     name: str
     colour: Colour
     quantise: bool
     note: str
+    grey: Colour | None = None
 
 
 CONVENTIONS: dict[str, Convention] = {
@@ -40,7 +43,13 @@ CONVENTIONS: dict[str, Convention] = {
     for c in (
         Convention("exact", "luma", False, "clean definitions on unrounded luma; histograms of 256 grey levels"),
         Convention("vifb", "channels", True, "VIFB toolbox (Zhang et al. 2020), 8 bit, mean over the RGB channels"),
-        Convention("mefb", "channels", True, "MEFB toolbox (Zhang 2021), 8 bit, mean over the RGB channels"),
+        Convention(
+            "mefb",
+            "channels",
+            True,
+            "MEFB toolbox (Zhang 2021), 8 bit, mean over the RGB channels; red alone where both sources are grey",
+            grey="first",
+        ),
         Convention("liu", "luma", True, "imageFusionMetrics (Liu et al. 2012), 8-bit luma"),
         Convention("tang", "luma", True, "General Evaluation Metric (Tang), the code as it is today, 8-bit luma"),
         Convention(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusion.metrics.filters import box, pad, root, smooth
 from fusion.metrics.registry import metric, variant
-from fusion.metrics.structure import SCALE_WEIGHTS
+from fusion.metrics.structure import SCALE_WEIGHTS, Moments, level_moments
 from fusion.metrics.triple import Triple
 
 WINDOW = 11
@@ -16,17 +16,17 @@ LEVELS = 3
 EPS = 2.0**-52  # Matlab's eps, which the reference code adds
 
 
-def _similarity(stack: Tensor) -> Tensor:
-    """Mean similarity of the fused image to the reference patches, `(N,)`, at one level.
+def _similarity(stack: Tensor, m: Moments) -> Tensor:
+    """Mean similarity of the fused image to the reference patches, `(N,)`, at one level of 11 x 11 moments `m`.
 
     The reference patch is a combination `alpha_a (x_a - mu_a) + alpha_b (x_b - mu_b)` of the source patches, so its
     moments follow from those of the sources and no patch is ever formed.
     """
-    a, b, f = stack
+    a, b, _ = stack
     size = WINDOW**2
-    products = torch.stack((a * a, b * b, a * b, a * f, b * f, f * f))
+    products = torch.stack((a * a, b * b, a * b))
     mean = box(stack[:2], WINDOW)
-    flat = box(products[:3], WINDOW)
+    flat = box(products, WINDOW)
     s_aa, s_bb = (size * (flat[i] - mean[i] ** 2).clamp_min(0) for i in (0, 1))
     s_ab = size * (flat[2] - mean[0] * mean[1])
     strength = torch.stack((root(s_aa), root(s_bb)))  # norms of the centred patches
@@ -39,14 +39,11 @@ def _similarity(stack: Tensor) -> Tensor:
     norm = root((beta[0] ** 2 * s_aa + beta[1] ** 2 * s_bb + 2 * beta[0] * beta[1] * s_ab).clamp_min(0))
     alpha = beta * strength.amax(0) / torch.where(norm > 0, norm, 1)
 
-    mu = smooth(stack, WINDOW, 1.5, "valid")
-    aa, bb, ab, af, bf, ff = smooth(products, WINDOW, 1.5, "valid")
-    var_a, var_b, cov_ab = aa - mu[0] ** 2, bb - mu[1] ** 2, ab - mu[0] * mu[1]
-    var_r = alpha[0] ** 2 * var_a + alpha[1] ** 2 * var_b + 2 * alpha[0] * alpha[1] * cov_ab
-    var_f = ff - mu[2] ** 2
-    cov_rf = alpha[0] * (af - mu[0] * mu[2]) + alpha[1] * (bf - mu[1] * mu[2])
+    cov_ab = smooth(products[2], WINDOW, 1.5, "valid") - m.mean[0] * m.mean[1]
+    var_r = alpha[0] ** 2 * m.var[0] + alpha[1] ** 2 * m.var[1] + 2 * alpha[0] * alpha[1] * cov_ab
+    cov_rf = alpha[0] * m.cov_af + alpha[1] * m.cov_bf
     c = (0.03 * 255) ** 2
-    return ((2 * cov_rf + c) / (var_r + var_f + c)).mean((-2, -1))
+    return ((2 * cov_rf + c) / (var_r + m.var[2] + c)).mean((-2, -1))
 
 
 def halve(stack: Tensor) -> Tensor:
@@ -62,6 +59,7 @@ def halve(stack: Tensor) -> Tensor:
     bounds=(0, 1),
     source="Ma, Zeng and Wang 2015",
     also=("tang", "tang_legacy"),
+    double=True,
 )
 def mef_ssim(t: Triple) -> Tensor:
     """Similarity of the fused image to the patches that combine the sources' structures; in [0, 1], higher is better.
@@ -75,7 +73,7 @@ def mef_ssim(t: Triple) -> Tensor:
     for i, weight in enumerate(weights):
         if i:
             stack = halve(stack)
-        value = _similarity(stack)
+        value = _similarity(stack, level_moments(t, stack, i))
         positive = value > 0
         product = product * torch.where(positive, value, 1).pow(weight / sum(weights)) * positive
     return product

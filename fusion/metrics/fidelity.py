@@ -15,23 +15,31 @@ EPS = 1e-10
 Multiply = Callable[[Tensor, Tensor], Tensor]
 
 
-def _information(
-    stack: Tensor, window: int, noise: float, multiply: Multiply = torch.mul
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Information per pixel that the fused image and the eye receive of each source.
+def _moments(stack: Tensor, window: int, multiply: Multiply = torch.mul) -> tuple[Tensor, Tensor]:
+    """Local variances `(3, N, h, w)`, and covariances of the sources with the fused image `(2, N, h, w)`.
 
     Args:
         stack: a, b, fused `(3, N, H, W)` in 0..255.
         window: taps of the Gaussian window.
-        noise: variance of the eye's noise.
         multiply: the product of two images (bytes saturate in an old form of the toolbox).
-
-    Returns:
-        Numerator, denominator (decades) and gain, each `(2, N, h, w)`.
     """
     mean = smooth(stack, window, window / 5, "valid")
     var = (smooth(multiply(stack, stack), window, window / 5, "valid") - mean * mean).clamp_min(0)
     cov = smooth(multiply(stack[:2], stack[2:].expand_as(stack[:2])), window, window / 5, "valid") - mean[:2] * mean[2]
+    return var, cov
+
+
+def _information(var: Tensor, cov: Tensor, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Information per pixel that the fused image and the eye receive of each source.
+
+    Args:
+        var: local variances, as `_moments` gives them.
+        cov: local covariances.
+        noise: variance of the eye's noise.
+
+    Returns:
+        Numerator, denominator (decades) and gain, each `(2, N, h, w)`.
+    """
     source, fused = var[:2], var[2:].expand_as(var[:2])
     gain = cov / (source + EPS)
     rest = fused - gain * cov
@@ -63,11 +71,16 @@ def _scales(t: Triple) -> list[tuple[Tensor, int]]:
     return out
 
 
-def _vif(t: Triple, finest: Multiply = torch.mul) -> Tensor:
+def _scale_moments(t: Triple) -> list[tuple[Tensor, Tensor]]:
+    """`_moments` of every scale, which VIF and VIFF share."""
+    scales = t.once("vif scales", lambda: _scales(t))
+    return t.once("vif moments", lambda: [_moments(stack, window) for stack, window in scales])
+
+
+def _vif(t: Triple, moments_of_scales: list[tuple[Tensor, Tensor]]) -> Tensor:
     num = den = torch.zeros((), dtype=t.a.dtype, device=t.a.device)
-    for stack, window in t.once("vif scales", lambda: _scales(t)):
-        multiply = finest if stack.shape == t.stack.shape else torch.mul
-        n, d, _ = _information(stack, window, 2.0, multiply)
+    for var, cov in moments_of_scales:
+        n, d, _ = _information(var, cov, 2.0)
         num, den = num + n.sum((-2, -1)), den + d.sum((-2, -1))
     return (num / torch.where(den > 0, den, 1)).sum(0)
 
@@ -79,6 +92,7 @@ def _vif(t: Triple, finest: Multiply = torch.mul) -> Tensor:
     bounds=(0, None),
     source="Sheikh and Bovik 2006 (vifp), summed over the sources",
     also=("tang",),
+    double=True,
 )
 def vif(t: Triple) -> Tensor:
     """Pixel-domain VIF of the fused image to each source, summed over the two; higher is better, usually below 2.
@@ -86,7 +100,7 @@ def vif(t: Triple) -> Tensor:
     Four scales with windows of 17, 9, 5 and 3 pixels, noise variance 2 on 0..255. Small images use the scales on which
     the window fits (41 pixels for all). A source without any detail adds 0 (the toolbox gives NaN).
     """
-    return _vif(t)
+    return _vif(t, _scale_moments(t))
 
 
 def _byte_product(x: Tensor, y: Tensor) -> Tensor:
@@ -96,7 +110,9 @@ def _byte_product(x: Tensor, y: Tensor) -> Tensor:
 @variant("vif", "tang_legacy")
 def vif_legacy(t: Triple) -> Tensor:
     """What published TNO tables hold: products saturate in bytes at the finest scale, which so hardly counts."""
-    return _vif(t, _byte_product)
+    scales = t.once("vif scales", lambda: _scales(t))
+    products = (_byte_product if scale == 0 else torch.mul for scale in range(len(scales)))
+    return _vif(t, [_moments(*scale, multiply) for scale, multiply in zip(scales, products, strict=True)])
 
 
 @metric(
@@ -106,6 +122,7 @@ def vif_legacy(t: Triple) -> Tensor:
     bounds=(0, None),
     source="Han et al. 2013",
     also=("mefb",),
+    double=True,
 )
 def viff(t: Triple) -> Tensor:
     """VIF to whichever source has the smaller gain at each pixel, weighted over four scales; higher is better.
@@ -114,10 +131,10 @@ def viff(t: Triple) -> Tensor:
     """
     weights = (1.0, 0.0, 0.15, 1.0)
     total, used = torch.zeros((), dtype=t.a.dtype, device=t.a.device), 0.0
-    for (stack, window), weight in zip(t.once("vif scales", lambda: _scales(t)), weights, strict=False):
+    for (var, cov), weight in zip(_scale_moments(t), weights, strict=False):
         if weight == 0:
             continue
-        num, den, gain = _information(stack, window, 0.005 * 255**2)
+        num, den, gain = _information(var, cov, 0.005 * 255**2)
         first = gain[0] < gain[1]
         kept = torch.where(first, num[0], num[1]) + 1e-7
         offered = torch.where(first, den[0], den[1]) + 1e-7

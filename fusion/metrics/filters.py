@@ -17,11 +17,12 @@ LONG = 7  # taps from which, on a CPU, the product is faster than the sum of sli
 STRIP = 32  # outputs per product
 
 
-def gaussian(size: int, sigma: float) -> list[float]:
+@functools.lru_cache(maxsize=64)
+def gaussian(size: int, sigma: float) -> tuple[float, ...]:
     """1-D Gaussian of `size` taps that sums to 1; its outer product with itself is Matlab's `fspecial('gaussian')`."""
     x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     g = torch.exp(-(x**2) / (2 * sigma**2))
-    return (g / g.sum()).tolist()
+    return tuple((g / g.sum()).tolist())
 
 
 def pad(planes: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
@@ -51,6 +52,8 @@ def correlate1d(planes: Tensor, taps: Sequence[float], dim: int) -> Tensor:
     length = planes.shape[dim] - len(taps) + 1
     if len(taps) >= LONG and planes.device.type == "cpu":
         return _correlate_in_strips(planes, tuple(taps), dim, length)
+    if len(taps) >= LONG and planes.dtype == torch.float64:  # in float32 a GPU's products may be TF32
+        return correlate_in_windows(planes, taps, dim)
     out: Tensor | None = None
     for i, tap in enumerate(taps):
         if tap == 0:
@@ -61,12 +64,25 @@ def correlate1d(planes: Tensor, taps: Sequence[float], dim: int) -> Tensor:
     return out
 
 
+def correlate_in_windows(planes: Tensor, taps: Sequence[float], dim: int) -> Tensor:
+    """`correlate1d` as one product of overlapping windows and a band: few kernels, little memory traffic on a GPU."""
+    reach = len(taps) - 1
+    length = planes.shape[dim] - reach
+    missing = -length % STRIP
+    band = _band(tuple(taps), planes.dtype, planes.device)
+    padded = F.pad(planes, (0, missing) if dim == -1 else (0, 0, 0, missing))
+    windows = padded.unfold(dim, STRIP + reach, STRIP)  # (..., H, n, reads), or (..., n, W, reads) along rows
+    if dim == -1:
+        return (windows @ band.T).flatten(-2)[..., :length]
+    return (band @ windows.transpose(-1, -2)).flatten(-3, -2)[..., :length, :]
+
+
 @functools.lru_cache(maxsize=32)
-def _band(taps: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+def _band(taps: tuple[float, ...], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Matrix `(STRIP, STRIP + taps - 1)` whose row i holds the taps from column i on."""
     with torch.inference_mode(False):  # a matrix made for inference could not serve a gradient later
         row = torch.tensor([*taps, *[0.0] * STRIP], dtype=dtype)
-        return row.repeat(STRIP)[: STRIP * (len(row) - 1)].reshape(STRIP, -1)
+        return row.repeat(STRIP)[: STRIP * (len(row) - 1)].reshape(STRIP, -1).to(device)
 
 
 def _correlate_in_strips(planes: Tensor, taps: tuple[float, ...], dim: int, length: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Metrics of edge preservation, after Xydeas and Petrovic."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,9 +29,19 @@ def _preserved(g_x: Tensor, g_f: Tensor, alpha_x: Tensor, alpha_f: Tensor, tie: 
     return _sigmoid(strength, 0.9994, 15, 0.5) * _sigmoid(angle, 0.9879, 22, 0.8)
 
 
-def _edge_preservation(dx: Tensor, dy: Tensor, tie_is_strength: bool) -> Tensor:
-    """Q_ABF from Sobel derivatives `(3, N, H, W)`; weights are the sources' edge strengths."""
-    g, alpha = magnitude(dx, dy), orientation(dx, dy)
+def edges(t: Triple) -> tuple[Tensor, Tensor, Tensor]:
+    """Sobel derivatives along columns and rows and their magnitude, `(3, N, H, W)` each, zero border."""
+
+    def of_stack() -> tuple[Tensor, Tensor, Tensor]:
+        dx, dy = sobel(t.stack, "zero")
+        return dx, dy, magnitude(dx, dy)
+
+    return t.once("sobel", of_stack)
+
+
+def _edge_preservation(dx: Tensor, dy: Tensor, g: Tensor, tie_is_strength: bool) -> Tensor:
+    """Q_ABF from Sobel derivatives and magnitudes `(3, N, H, W)`; weights are the sources' edge strengths."""
+    alpha = orientation(dx, dy)
     tie = g[2] if tie_is_strength else torch.ones((), dtype=g.dtype, device=g.device)
     q_a = _preserved(g[0], g[2], alpha[0], alpha[2], tie)
     q_b = _preserved(g[1], g[2], alpha[1], alpha[2], tie)
@@ -52,38 +63,39 @@ def qabf(t: Triple) -> Tensor:
     In [0, 0.9874] (the paper's sigmoids stop short of 1). Sobel with zero border, so the image's frame is an edge.
     Equal strengths count as fully preserved; 0 where neither source has an edge (black images).
     """
-    return _edge_preservation(*t.once("sobel", lambda: sobel(t.stack, "zero")), tie_is_strength=False)
+    return _edge_preservation(*edges(t), tie_is_strength=False)
 
 
 @variant("qabf", "vifb", "mefb", "tang")
 def qabf_toolbox(t: Triple) -> Tensor:
     """As `exact`, but for equal strengths the toolboxes put the strength itself in place of the ratio 1."""
-    return _edge_preservation(*t.once("sobel", lambda: sobel(t.stack, "zero")), tie_is_strength=True)
+    return _edge_preservation(*edges(t), tie_is_strength=True)
 
 
-@variant("qabf", "tang_legacy")
+@variant("qabf", "tang_legacy", double=True)
 def qabf_legacy(t: Triple) -> Tensor:
     """As published in Tang's tables: images in [0, 1], so that rounding decides which strengths are equal.
 
     The tie rule makes that visible in the third digit, so the sums run in the toolbox's order (column by column).
     """
-    return _edge_preservation(*_sobel_by_columns(t.stack / 255), tie_is_strength=True)
+    dx, dy = _sobel_by_columns(t.stack / 255)
+    return _edge_preservation(dx, dy, magnitude(dx, dy), tie_is_strength=True)
 
 
 def _sobel_by_columns(planes: Tensor) -> tuple[Tensor, Tensor]:
     """Sobel derivatives whose nine products are added in column-major order of the kernel, zero border."""
-    kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernel = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
     h, w = planes.shape[-2:]
     padded = pad(planes, (1, 1), (1, 1), "zero")
 
-    def convolve(taps: Tensor) -> Tensor:
+    def convolve(tap: Callable[[int, int], float]) -> Tensor:
         total = torch.zeros_like(planes)
         for j in range(3):
             for i in range(3):
-                total = total + taps[i, j].item() * padded[..., 2 - i : 2 - i + h, 2 - j : 2 - j + w]
+                total = total + tap(i, j) * padded[..., 2 - i : 2 - i + h, 2 - j : 2 - j + w]
         return total
 
-    return convolve(kernel), convolve(-kernel.T)
+    return convolve(lambda i, j: kernel[i][j]), convolve(lambda i, j: -kernel[j][i])
 
 
 def _wrapped_angle(alpha_x: Tensor, alpha_f: Tensor) -> Tensor:
@@ -105,8 +117,7 @@ def qg(t: Triple) -> Tensor:
     Flat areas count as much as edges: where all gradients vanish they are taken as 1e-5 and agree.
     """
     tiny = 1e-5
-    dx, dy = t.once("sobel", lambda: sobel(t.stack, "zero"))
-    g = magnitude(dx, dy)
+    dx, dy, g = edges(t)
     g = torch.where(g == 0, tiny, g)
     alpha = torch.atan(dy / torch.where(dx == 0, tiny, dx))
 

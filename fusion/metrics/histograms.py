@@ -26,7 +26,13 @@ def _frequencies(values: Tensor, bins: int) -> Tensor:
     n, size = values.shape
     if n > 1:  # one count for all, each plane in bins of its own
         values = values + torch.arange(n, device=values.device)[:, None] * bins
-    return torch.bincount(values.flatten(), minlength=n * bins).reshape(n, bins).double() / size
+    flat = values.flatten()
+    if flat.device.type == "cpu":
+        count = torch.bincount(flat, minlength=n * bins)
+    else:  # there bincount waits for the largest value
+        count = torch.zeros(n * bins, dtype=torch.int32, device=flat.device)
+        count.scatter_add_(0, flat.long(), torch.ones_like(flat, dtype=torch.int32))
+    return count.reshape(n, bins).double() / size
 
 
 def entropy(p: Tensor, base: float = 2.0) -> Tensor:

@@ -15,8 +15,21 @@ LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 """Weights of Matlab's `rgb2gray`."""
 
 
+def batches(a: Any, b: Any, fused: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Brings two sources and a fused image, or batches of them, into the form `(B, 1|3, H, W)` and checks them.
+
+    The ranges of all three are read in one transfer, which is the only one that a GPU waits for.
+
+    Raises:
+        DataError: for shapes, types or values that `as_batch` refuses, or if sizes or batch sizes differ.
+    """
+    named = {"a": as_batch(a, "a"), "b": as_batch(b, "b"), "fused": as_batch(fused, "fused")}
+    _check_ranges({name: x.detach() for name, x in named.items() if x.is_floating_point()})
+    return check_triple(*named.values())
+
+
 def as_batch(image: Any, name: str) -> Tensor:
-    """Brings an image or a batch of images into one shape and checks it.
+    """Brings an image or a batch of images into one shape; does not look at its values.
 
     Args:
         image: array `(H, W)` or `(H, W, 1|3)`, or tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`; uint8 in 0..255,
@@ -27,7 +40,7 @@ def as_batch(image: Any, name: str) -> Tensor:
         `(B, 1|3, H, W)` of the image's type and range, on its device.
 
     Raises:
-        DataError: for another shape, another type, or floating-point values outside [0, 1].
+        DataError: for another shape or another type.
     """
     if isinstance(image, Tensor):
         x = image
@@ -51,9 +64,7 @@ def as_batch(image: Any, name: str) -> Tensor:
         x = torch.from_numpy(np.array(array.transpose(2, 0, 1)))[None]
     if x.numel() == 0:
         raise DataError(f"{name}: the image is empty, shape {tuple(x.shape)}")
-    if x.is_floating_point():
-        _check_range(x.detach(), name)
-    elif x.dtype not in (torch.uint8, torch.uint16):
+    if not x.is_floating_point() and x.dtype not in (torch.uint8, torch.uint16):
         raise DataError(f"{name}: values of type {x.dtype} have no agreed range; pass uint8, uint16 or float in [0, 1]")
     return x
 
@@ -65,13 +76,17 @@ def grey_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     return x.to(dtype) / 257 if x.dtype == torch.uint16 else x.to(dtype)
 
 
-def _check_range(x: Tensor, name: str) -> None:
-    low, high = (v.item() for v in torch.aminmax(x))
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN as well
-        raise DataError(
-            f"{name}: floating-point values span [{low:.4g}, {high:.4g}]; expected [0, 1] "
-            "(divide 8-bit values by 255, clamp a network's output)"
-        )
+def _check_ranges(images: dict[str, Tensor]) -> None:
+    if not images:
+        return
+    device = next(iter(images.values())).device
+    limits = torch.stack([torch.stack(torch.aminmax(x)).to(device, torch.float64) for x in images.values()])
+    for name, (low, high) in zip(images, limits.tolist(), strict=True):
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN as well
+            raise DataError(
+                f"{name}: floating-point values span [{low:.4g}, {high:.4g}]; expected [0, 1] "
+                "(divide 8-bit values by 255, clamp a network's output)"
+            )
 
 
 def check_triple(a: Tensor, b: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,6 +118,13 @@ def luma(x: Tensor) -> Tensor:
     return LUMA[0] * x[:, 0] + LUMA[1] * x[:, 1] + LUMA[2] * x[:, 2]
 
 
+def colour_policy(a: Tensor, b: Tensor, fused: Tensor, colour: Colour, grey: Colour | None = None) -> Colour:
+    """The policy for three batches `(B, 1|3, H, W)`: luma where the fused image is grey, `grey` where the sources are."""
+    if fused.shape[1] == 1:
+        return "luma"
+    return grey if grey is not None and a.shape[1] == b.shape[1] == 1 else colour
+
+
 def planes(
     a: Tensor, b: Tensor, fused: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype = torch.float64
 ) -> tuple[Triple, int]:
@@ -111,17 +133,16 @@ def planes(
     Args:
         a: `(B, 1|3, H, W)` as `as_batch` returns it.
         b: as `a`; may differ from it in channels. A single-channel source meets every channel of a colour one.
-        fused: as `a`. If it has one channel, colour sources are scored by their luma.
-        colour: see `fusion.metrics.conventions.Colour`.
+        fused: as `a`.
+        colour: see `fusion.metrics.conventions.Colour`; `colour_policy` chooses it.
         quantise: round to 8 bits before, and luma after.
         dtype: of the planes.
 
     Returns:
         The planes `(B * planes per image, H, W)`, and how many planes each image has.
     """
-    policy = "luma" if fused.shape[1] == 1 else colour
-    triple = Triple(*(functools.partial(_planes_of, x, policy, quantise, dtype) for x in (a, b, fused)))
-    return triple, 3 if policy == "channels" else 1
+    triple = Triple(*(functools.partial(_planes_of, x, colour, quantise, dtype) for x in (a, b, fused)))
+    return triple, 3 if colour == "channels" else 1
 
 
 def _planes_of(image: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype) -> Tensor:
@@ -130,5 +151,9 @@ def _planes_of(image: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype
         x = round8(x)
     if colour == "luma":
         return round8(luma(x)) if quantise and x.shape[1] == 3 else luma(x)
+    if colour == "real_luma":
+        return luma(x)
+    if colour == "first":
+        return x[:, 0]
     x = x.expand(-1, 3, -1, -1)
     return x.permute(0, 2, 1, 3).flatten(2) if colour == "columns" else x.reshape(-1, *x.shape[-2:])

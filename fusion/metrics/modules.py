@@ -1,5 +1,6 @@
 """torchmetrics classes: running means over batches and processes, and the per-image table behind them."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torchmetrics import Metric
 from fusion.errors import DataError
 from fusion.metrics.compute import MetricKey, compute
 from fusion.metrics.conventions import Colour
-from fusion.metrics.registry import info, names
+from fusion.metrics.registry import class_name, info, names
 
 
 class FusionMetrics(Metric):
@@ -24,7 +25,22 @@ class FusionMetrics(Metric):
         metrics: names as `fusion.metrics.compute` takes them.
         convention: for names that state none.
         colour: overrides the convention's colour policy for names that state none.
-        dtype: of the computation.
+        dtype: as in `fusion.metrics.compute`.
+        **kwargs: further arguments of `torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: for an unknown metric, convention or colour policy.
+
+    >>> import torch
+    >>> from fusion.metrics import FusionMetrics
+    >>> metrics = FusionMetrics(["mse", "sd@tang"])
+    >>> a, b = torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 32, 32)
+    >>> metrics.update(a, b, (a + b) / 2, ids=["street", "forest"])
+    >>> metrics.compute()
+    {'mse': tensor(0.2500, dtype=torch.float64), 'sd@tang': tensor(0., dtype=torch.float64)}
+    >>> table = metrics.table()
+    >>> list(table), round(table["forest"]["mse"], 3)
+    (['forest', 'street'], 0.25)
     """
 
     is_differentiable = False  # update() works without gradients; fusion.metrics.compute passes them
@@ -49,6 +65,7 @@ class FusionMetrics(Metric):
         self.add_state("total", torch.zeros(len(self.metrics), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self._rows: dict[str, Tensor] = {}
+        self._images = 0  # of this process; the state `count` would make a GPU wait
 
     def update(self, a: Tensor, b: Tensor, fused: Tensor, ids: Sequence[str] | None = None) -> None:
         """Adds a batch.
@@ -67,12 +84,13 @@ class FusionMetrics(Metric):
         rows = torch.stack(list(values.values()), 1).double()  # (B, K)
         if ids is not None and len(ids) != len(rows):
             raise DataError(f"{len(ids)} ids for {len(rows)} images; give one id per image")
-        if self.count > 0 and (ids is None) == bool(self._rows):
+        if self._images and (ids is None) == bool(self._rows):
             raise DataError("ids were given for some batches only; give them for all or for none")
         if ids is not None:
             self._rows.update(zip(ids, rows, strict=True))
         self.total += rows.sum(0)
         self.count += len(rows)
+        self._images += len(rows)
 
     def compute(self) -> dict[str, Tensor]:
         """Mean of each metric over the images of all processes, scalars keyed as in `metrics`; NaN before any image."""
@@ -88,7 +106,7 @@ class FusionMetrics(Metric):
     def reset(self) -> None:
         """Forgets all images."""
         super().reset()
-        self._rows = {}
+        self._rows, self._images = {}, 0
 
     def _gathered(self) -> dict[str, Tensor]:
         rows = {name: row.to(self.total.device) for name, row in self._rows.items()}
@@ -101,12 +119,23 @@ class FusionMetrics(Metric):
 
 
 class FusionMetric(FusionMetrics):
-    """One metric as a torchmetrics class; `compute()` gives a scalar. `CLASSES` holds one subclass per metric.
+    """One metric as a torchmetrics class; `compute()` gives a scalar. `fusion.metrics` has a subclass for each of them.
 
     Args:
         convention: exact, vifb, mefb, liu, tang or tang_legacy; the metric must be part of it.
-        colour: overrides the convention's colour policy.
-        dtype: of the computation.
+        **kwargs: `colour` and `dtype` as in `FusionMetrics`, and further arguments of `torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: for an unknown convention or colour policy, or a convention without the metric.
+
+    >>> import torch
+    >>> from torchmetrics import MetricCollection
+    >>> from fusion.metrics import Mse, Sd
+    >>> metrics = MetricCollection({"MSE": Mse(), "SD": Sd("tang")})
+    >>> a, b = torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 32, 32)
+    >>> metrics.update(a, b, (a + b) / 2)
+    >>> metrics.compute()
+    {'MSE': tensor(0.2500, dtype=torch.float64), 'SD': tensor(0., dtype=torch.float64)}
     """
 
     name: str
@@ -119,10 +148,21 @@ class FusionMetric(FusionMetrics):
         return super().compute()[self.metrics[0]]
 
 
-def _class_of(name: str) -> type[FusionMetric]:
-    """The class of one metric, `MsSsim` for `ms_ssim`, documented by its registry entry."""
+@functools.cache
+def metric_class(name: str) -> type[FusionMetric]:
+    """The torchmetrics class of a metric, documented by its registry entry.
+
+    Args:
+        name: of a registered metric; `ms_ssim` has the class `fusion.metrics.MsSsim`.
+
+    Raises:
+        ConfigError: for an unknown name.
+
+    >>> from fusion.metrics import MsSsim, metric_class
+    >>> metric_class("ms_ssim") is MsSsim
+    True
+    """
     known = info(name)
-    title = "".join(part.capitalize() for part in name.split("_"))
     low, high = known.bounds
     doc = (
         f"{known.symbol}: {known.title} ({'higher' if known.higher_is_better else 'lower'} is better).\n\n"
@@ -130,9 +170,12 @@ def _class_of(name: str) -> type[FusionMetric]:
         f"(exact). Source: {known.source}. Conventions: {', '.join(known.variants)}.\n"
     )
     fields = {"name": name, "__doc__": doc, "__module__": __name__, "higher_is_better": known.higher_is_better}
-    return type(title, (FusionMetric,), fields)
+    return type(class_name(name), (FusionMetric,), fields)
 
 
-CLASSES: dict[str, type[FusionMetric]] = {name: _class_of(name) for name in names()}
-"""A torchmetrics class per metric: `CLASSES["qabf"]` is `fusion.metrics.modules.Qabf`."""
-globals().update({cls.__name__: cls for cls in CLASSES.values()})
+def __getattr__(name: str) -> type[FusionMetric]:
+    """The classes by their names, also of metrics that were registered later: pickles look them up here."""
+    for known in names():
+        if class_name(known) == name:
+            return metric_class(known)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

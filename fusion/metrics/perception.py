@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusion.metrics.filters import inverse_rfft2, magnitude, sobel
+from fusion.metrics.gradient import edges
 from fusion.metrics.quality_index import share
 from fusion.metrics.registry import metric, variant
 from fusion.metrics.triple import Triple, stretch
@@ -81,6 +82,7 @@ def _chen_blum(planes: Tensor) -> Tensor:
     title="Chen and Blum's perceptual quality",
     bounds=(0, 1),
     source="Chen and Blum 2009, DoG contrast sensitivity",
+    double=True,
 )
 def qcb(t: Triple) -> Tensor:
     """How much of the sources' masked local contrast the fused image keeps, weighted by its saliency.
@@ -115,9 +117,10 @@ def _block_sums(planes: Tensor) -> Tensor:
     return padded.unflatten(-1, (-1, BLOCK)).sum(-1).unflatten(-2, (-1, BLOCK)).sum(-2)
 
 
-def _chen_varshney(planes: Tensor, cut_blocks_by_area: bool) -> Tensor:
+def _chen_varshney(planes: Tensor, strength: Tensor, cut_blocks_by_area: bool) -> Tensor:
+    """Q_CV of planes `(3, N, H, W)` and the Sobel magnitudes of the sources `(2, N, H, W)`."""
     h, w = planes.shape[-2:]
-    saliency = _block_sums(magnitude(*sobel(planes[:2], "zero")) ** 5)
+    saliency = _block_sums(strength**5)
     r = radius((h, w), h / 8, w / 8, planes)
     sensitivity = 2.6 * (0.0192 + 0.144 * r) * torch.exp(-((0.144 * r) ** 1.1))
     spectrum = torch.fft.rfft2(planes)
@@ -145,10 +148,11 @@ def qcv(t: Triple) -> Tensor:
 
     Blocks cut by the image's edge count by their own area; without any edge all blocks count alike.
     """
-    return _chen_varshney(t.stack, cut_blocks_by_area=True)
+    return _chen_varshney(t.stack, edges(t)[2][:2], cut_blocks_by_area=True)
 
 
 @variant("qcv", "vifb", "mefb", "liu")
 def qcv_toolbox(t: Triple) -> Tensor:
     """Toolboxes: images stretched to 0..255 and rounded; cut blocks filled with zeros (NaN on constant images)."""
-    return _chen_varshney(t.stretched, cut_blocks_by_area=False)
+    strength = magnitude(*sobel(t.stretched[:2], "zero"))
+    return _chen_varshney(t.stretched, strength, cut_blocks_by_area=False)

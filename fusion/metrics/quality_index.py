@@ -5,7 +5,15 @@ from torch import Tensor
 
 from fusion.metrics.filters import magnitude, separable, smooth
 from fusion.metrics.registry import metric, variant
-from fusion.metrics.structure import WANG, Moments, contrast_structure, luminance, moments, ssim_maps
+from fusion.metrics.structure import (
+    WANG,
+    Moments,
+    contrast_structure,
+    level_moments,
+    luminance,
+    moments,
+    ssim_maps,
+)
 from fusion.metrics.triple import Triple
 
 LIU = (2e-16 / 255**2, 2e-16 / 255**2)
@@ -27,18 +35,18 @@ def share(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(total > 0, x / torch.where(total > 0, total, 1), 0.5)
 
 
-def _of_images(t: Triple) -> Moments:
-    return t.once("moments 11", lambda: moments(t.stack))
-
-
 def prewitt(stack: Tensor) -> Tensor:
     """Prewitt magnitude, zero border."""
     ones, difference = (1.0, 1.0, 1.0), (1.0, 0.0, -1.0)
     return magnitude(separable(stack, ones, difference, "zero"), separable(stack, difference, ones, "zero"))
 
 
-def _of_edges(t: Triple) -> Moments:
-    return t.once("moments of edges", lambda: moments(prewitt(t.stack)))
+def _of_images(t: Triple) -> tuple[Tensor, Tensor]:
+    return t.once("local quality", lambda: _local_quality(level_moments(t, t.stack, 0)))
+
+
+def _of_edges(t: Triple) -> tuple[Tensor, Tensor]:
+    return t.once("local quality of edges", lambda: _local_quality(moments(prewitt(t.stack))))
 
 
 def _local_quality(m: Moments) -> tuple[Tensor, Tensor]:
@@ -49,9 +57,8 @@ def _local_quality(m: Moments) -> tuple[Tensor, Tensor]:
     return part * s_a + (1 - part) * s_b, torch.maximum(var_a, var_b)
 
 
-def _weighted_quality(m: Moments) -> Tensor:
-    """Piella's Q_W; the plain mean where no window has any saliency."""
-    quality, saliency = _local_quality(m)
+def _weighted_quality(quality: Tensor, saliency: Tensor) -> Tensor:
+    """Piella's Q_W of local quality and saliency; the plain mean where no window has any saliency."""
     total = saliency.sum((-2, -1))
     weighted = (quality * saliency).sum((-2, -1)) / torch.where(total > 0, total, 1)
     return torch.where(total > 0, weighted, quality.mean((-2, -1)))
@@ -64,10 +71,11 @@ def _weighted_quality(m: Moments) -> Tensor:
     bounds=(-1, 1),
     source="Piella and Heijmans 2003, Eq. 4, with SSIM as the local index",
     also=("liu",),
+    double=True,
 )
 def qs(t: Triple) -> Tensor:
     """Mean of `l SSIM(A,F) + (1-l) SSIM(B,F)`, l A's share of the local variances; in [-1, 1], higher is better."""
-    return _local_quality(_of_images(t))[0].mean((-2, -1))
+    return _of_images(t)[0].mean((-2, -1))
 
 
 @metric(
@@ -77,16 +85,17 @@ def qs(t: Triple) -> Tensor:
     bounds=(-1, 1),
     source="Piella and Heijmans 2003, Eq. 5",
     also=("liu",),
+    double=True,
 )
 def qw(t: Triple) -> Tensor:
     """Q_S with windows weighted by the larger of the sources' variances; in [-1, 1], higher is better."""
-    return _weighted_quality(_of_images(t))
+    return _weighted_quality(*_of_images(t))
 
 
 @variant("qw", "mefb")
 def qw_mefb(t: Triple) -> Tensor:
     """MEFB: Q_W of Prewitt edge maps instead of the images."""
-    return _weighted_quality(_of_edges(t))
+    return _weighted_quality(*_of_edges(t))
 
 
 @metric(
@@ -95,10 +104,11 @@ def qw_mefb(t: Triple) -> Tensor:
     title="Piella's edge-dependent fusion quality index",
     bounds=(-1, 1),
     source="Piella and Heijmans 2003, Eq. 6, alpha = 1",
+    double=True,
 )
 def qe(t: Triple) -> Tensor:
     """Q_W of the images times Q_W of their Prewitt edge maps; in [-1, 1], higher is better (Liu's own code crashes)."""
-    return _weighted_quality(_of_images(t)) * _weighted_quality(_of_edges(t))
+    return _weighted_quality(*_of_images(t)) * _weighted_quality(*_of_edges(t))
 
 
 def _moments7(t: Triple) -> Moments:
@@ -122,6 +132,7 @@ def _mean_of_defined(quality: Tensor, defined: Tensor) -> Tensor:
     title="Cvejic's similarity-based quality",
     bounds=(-1, 1),
     source="Cvejic et al. 2005, Eq. 5",
+    double=True,
 )
 def qc(t: Triple) -> Tensor:
     """Mean of `l SSIM(A,F) + (1-l) SSIM(B,F)`, 7 x 7 windows, l the share of cov(A,F) in the covariances.
@@ -171,6 +182,7 @@ def _yang(t: Triple, constants: tuple[float, float]) -> Tensor:
     title="Yang's similarity-based quality",
     bounds=(-1, 1),
     source="Yang et al. 2008, Eq. 5",
+    double=True,
 )
 def qy(t: Triple) -> Tensor:
     """Where the sources are alike (SSIM >= 0.75, 7 x 7) the variance-weighted SSIM to them, elsewhere the larger one.

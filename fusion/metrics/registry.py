@@ -17,11 +17,21 @@ PlaneFunction = Callable[[Triple], Tensor]
 
 @dataclass(frozen=True)
 class Variant:
-    """A metric as one convention computes it: the function on planes, and the planes it wants."""
+    """A metric as one convention computes it: the function on planes, and the planes it wants.
+
+    Attributes:
+        function: planes to values `(N,)`.
+        colour: the colour policy.
+        quantise: whether images are rounded to 8 bits first.
+        grey: the colour policy for a colour fused image whose two sources are grey, if another one.
+        double: whether the function needs float64 planes, whatever type the values shall have.
+    """
 
     function: PlaneFunction
     colour: Colour
     quantise: bool
+    grey: Colour | None = None
+    double: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class MetricInfo:
         decimals: digits that papers print.
         differentiable: whether gradients of the `exact` variant reach the images.
         source: paper and equation, or toolbox.
+        double: whether the `exact` variant computes in float64 even where float32 values are asked for.
         variants: one per convention that has the metric.
     """
 
@@ -48,6 +59,7 @@ class MetricInfo:
     decimals: int
     differentiable: bool
     source: str
+    double: bool = False
     variants: dict[str, Variant] = field(default_factory=dict)
 
     @property
@@ -92,25 +104,69 @@ def metric(
     differentiable: bool = True,
     source: str,
     also: tuple[str, ...] = (),
+    double: bool = False,
 ) -> Callable[[PlaneFunction], PlaneFunction]:
-    """Registers the decorated function as the `exact` form of a metric, and as that of the conventions `also`."""
+    """Registers the decorated function as the `exact` form of a metric, and as that of the conventions `also`.
+
+    Args:
+        name: what users write.
+        symbol: what tables print.
+        title: the long name.
+        direction: `max` if higher is better, `min` if lower is.
+        bounds: range of the value; `None` where there is no bound.
+        decimals: digits that papers print.
+        differentiable: whether gradients reach the images.
+        source: paper and equation.
+        also: further conventions whose value the function gives.
+        double: whether the function needs float64 planes: it subtracts nearly equal numbers, or compares for equality.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    The registered function is known to `compute`, `score`, the suites, validation and `metric_class` from then on:
+
+        @metric("gap", symbol="GAP", title="mean grey level against the sources", direction="min", source="this file")
+        def gap(t: Triple) -> Tensor:
+            return (t.fused.mean((-2, -1)) - (t.a + t.b).mean((-2, -1)) / 2).abs()
+    """
 
     def register(function: PlaneFunction) -> PlaneFunction:
         if name in _REGISTRY:
             raise ValueError(f"metric '{name}' is registered twice")
-        _REGISTRY[name] = MetricInfo(name, symbol, title, direction, bounds, decimals, differentiable, source)
+        _REGISTRY[name] = MetricInfo(name, symbol, title, direction, bounds, decimals, differentiable, source, double)
         return variant(name, "exact", *also)(function)
 
     return register
 
 
-def variant(name: str, *conventions: str, colour: Colour | None = None) -> Callable[[PlaneFunction], PlaneFunction]:
-    """Registers the decorated function as metric `name` in `conventions`; `colour` overrides their policy."""
+def variant(
+    name: str,
+    *conventions: str,
+    colour: Colour | None = None,
+    grey: Colour | None = None,
+    double: bool | None = None,
+) -> Callable[[PlaneFunction], PlaneFunction]:
+    """Registers the decorated function as a metric's form in some conventions.
+
+    Args:
+        name: of a registered metric.
+        *conventions: whose value the function gives.
+        colour: overrides the colour policy of the conventions, also for grey sources.
+        grey: overrides their colour policy for colour fused images of grey sources.
+        double: whether the function needs float64 planes; the metric's own answer if not given.
+    """
 
     def register(function: PlaneFunction) -> PlaneFunction:
+        known = _REGISTRY[name]
         for each in conventions:
             house = CONVENTIONS[each]
-            _REGISTRY[name].variants[each] = Variant(function, colour or house.colour, house.quantise)
+            known.variants[each] = Variant(
+                function,
+                colour or house.colour,
+                house.quantise,
+                grey or (None if colour else house.grey),
+                known.double if double is None else double,
+            )
         return function
 
     return register
@@ -121,12 +177,23 @@ def info(name: str) -> MetricInfo:
 
     Raises:
         ConfigError: for an unknown name; the message names the nearest known one.
+
+    >>> known = info("qabf")
+    >>> known.symbol, known.direction, known.bounds, known.differentiable
+    ('Q_ABF', 'max', (0, 0.9874), True)
+    >>> list(known.variants)
+    ['exact', 'vifb', 'mefb', 'tang', 'tang_legacy']
     """
     if name not in _REGISTRY:
         near = difflib.get_close_matches(str(name), _REGISTRY, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise ConfigError(f"metric '{name}' is not known; {hint}known: {', '.join(sorted(_REGISTRY))}")
     return _REGISTRY[name]
+
+
+def class_name(name: str) -> str:
+    """Name of a metric's torchmetrics class: `MsSsim` for `ms_ssim`."""
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def names(convention: str | None = None) -> list[str]:

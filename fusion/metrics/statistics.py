@@ -1,5 +1,7 @@
 """Metrics of pixel statistics: contrast, sharpness, errors and correlations. Grey values are in 0..255."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def sd(t: Triple) -> Tensor:
     return root(_mean((t.fused - _mean(t.fused)[:, None, None]) ** 2))
 
 
-@variant("sd", "tang_legacy")
+@variant("sd", "tang_legacy", double=True)
 def sd_legacy(t: Triple) -> Tensor:
     """What published TNO tables hold: deviations in unsigned bytes, typically 8 to 10, never above 15.97.
 
@@ -83,7 +85,7 @@ def sf_vifb(t: Triple) -> Tensor:
     title="average gradient of the fused image",
     bounds=(0, None),
     source="Cui et al. 2015",
-    also=("vifb", "mefb", *TANG),
+    also=("vifb", *TANG),
 )
 def ag(t: Triple) -> Tensor:
     """Sum of `sqrt((dx^2 + dy^2) / 2)` of grey levels 0..255 over all pixels, divided by (H-1)(W-1); higher is better.
@@ -92,6 +94,9 @@ def ag(t: Triple) -> Tensor:
     """
     h, w = t.shape
     return magnitude(*central_difference(t.fused)).sum((-2, -1)) / (2**0.5 * (h - 1) * (w - 1))
+
+
+variant("ag", "mefb", grey="real_luma")(ag)  # the toolbox takes luma, unrounded, of a colour image from grey sources
 
 
 @metric(
@@ -165,21 +170,27 @@ def rmse_vifb(t: Triple) -> Tensor:
 def psnr(t: Triple) -> Tensor:
     """`-10 log10` of the mean over the sources of the mean squared error, images in [0, 1], in dB; higher is better.
 
-    Infinite where the fused image equals both sources.
+    Infinite where the fused image equals both sources; the gradient is 0 there.
     """
-    return -10 * mse(t).log10()
+    return _decibels(mse(t), lambda error: -10 * error.log10())
+
+
+def _decibels(error: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:
+    """`formula(error)`, infinite without a gradient where there is no error."""
+    some = error > 0
+    return torch.where(some, formula(torch.where(some, error, 1)), torch.inf)
 
 
 @variant("psnr", "tang", "tang_legacy")
 def psnr_tang(t: Triple) -> Tensor:
     """Tang: peak 255 over errors in [0, 1], that is 48.13 dB above `exact`."""
-    return 20 * torch.log10(255 / mse(t).sqrt())
+    return _decibels(mse(t), lambda error: 20 * torch.log10(255 / error.sqrt()))
 
 
 @variant("psnr", "vifb", "mefb")
 def psnr_vifb(t: Triple) -> Tensor:
     """VIFB and MEFB: `20 log10(255 / sqrt(e))` with e the Frobenius norm of the error over the number of pixels."""
-    return 20 * torch.log10(255 / _vifb_error(t).sqrt())
+    return _decibels(_vifb_error(t), lambda error: 20 * torch.log10(255 / error.sqrt()))
 
 
 def pearson(x: Tensor, y: Tensor) -> Tensor:
@@ -199,6 +210,7 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
     bounds=(-1, 1),
     source="Deshmukh and Bhosale 2010",
     also=TANG,
+    double=True,
 )
 def cc(t: Triple) -> Tensor:
     """Mean of the Pearson correlations of the fused image with each source; in [-1, 1], higher is better.
@@ -215,6 +227,7 @@ def cc(t: Triple) -> Tensor:
     bounds=(-2, 2),
     source="Aslantas and Bendes 2015",
     also=TANG,
+    double=True,
 )
 def scd(t: Triple) -> Tensor:
     """`r(F - B, A) + r(F - A, B)`; in [-2, 2], higher is better; a constant difference or source adds 0."""

@@ -34,6 +34,14 @@ def moments(stack: Tensor, size: int = 11, sigma: float = 1.5, border: Border = 
     return Moments(mean, var, cross[0], cross[1])
 
 
+def level_moments(t: Triple, stack: Tensor, level: int) -> Moments:
+    """Moments in 11 x 11 windows of `stack`, the triple halved `level` times.
+
+    Shared by what halves alike: rules differ in what becomes of an odd edge, and then the sizes differ.
+    """
+    return t.once(("moments 11", level, *stack.shape[-2:]), lambda: moments(stack))
+
+
 def luminance(x: Tensor, y: Tensor, c1: float) -> Tensor:
     """SSIM's comparison of local means."""
     return (2 * x * y + c1) / (x * x + y * y + c1)
@@ -53,16 +61,13 @@ def ssim_maps(m: Moments, peak: float, constants: tuple[float, float] = WANG) ->
     return l_a * s_a, l_b * s_b
 
 
-def _moments(t: Triple) -> Moments:
-    return t.once("moments 11", lambda: moments(t.stack))
-
-
 @metric(
     "ssim",
     symbol="SSIM",
     title="structural similarity to the sources",
     bounds=(-1, 1),
     source="Wang et al. 2004",
+    double=True,
 )
 def ssim(t: Triple) -> Tensor:
     """Mean over the two sources of SSIM (11 x 11 Gaussian, sigma 1.5, data range 1); in [-1, 1], higher is better.
@@ -70,7 +75,7 @@ def ssim(t: Triple) -> Tensor:
     Windows stay inside the image, as in Wang's code and scikit-image; torchmetrics and kornia pad the border.
     VIFB publishes the sum over the sources (up to 2) per channel, and Tang's code a far lower value by a wrong range.
     """
-    s_a, s_b = ssim_maps(_moments(t), 255)
+    s_a, s_b = ssim_maps(level_moments(t, t.stack, 0), 255)
     return (s_a + s_b).mean((-2, -1)) / 2
 
 
@@ -94,6 +99,7 @@ def ssim_tang(t: Triple) -> Tensor:
     title="multi-scale structural similarity to the sources",
     bounds=(0, 1),
     source="Wang, Simoncelli and Bovik 2003",
+    double=True,
 )
 def ms_ssim(t: Triple) -> Tensor:
     """Mean over the two sources of five-scale MS-SSIM (data range 1); in [0, 1], higher is better.
@@ -109,7 +115,7 @@ def ms_ssim(t: Triple) -> Tensor:
     for i, weight in enumerate(weights):
         if i:
             stack = F.avg_pool2d(stack, 2)
-        m = _moments(t) if i == 0 else moments(stack)
+        m = level_moments(t, stack, i)
         c2 = WANG[1] * 255**2
         factor = torch.stack(
             (

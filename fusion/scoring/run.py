@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from fusion.data.files.image import read_image
 from fusion.data.loading.loader import processors
 from fusion.errors import FusionError
-from fusion.metrics import compute
+from fusion.metrics import MetricKey, compute
 from fusion.scoring.jobs import Job
 from fusion.scoring.workers import Died, in_processes
 
@@ -54,7 +56,8 @@ def _measure(
             values = compute(a, b, fused, keys, dtype=dtype)
     except FusionError as error:
         return f"{job.method}, {job.image}: {error}"
-    return {key: float(value) for key, value in values.items()}
+    numbers = torch.stack(list(values.values())).flatten().tolist()  # one transfer from a GPU
+    return dict(zip(values, numbers, strict=True))
 
 
 def _score_file(job: Job, keys: list[str], dtype: torch.dtype) -> dict[str, float] | str:
@@ -80,7 +83,9 @@ def run_jobs(
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
             calls = [(job, keys, dtype) for job in jobs]
-            results = in_processes(_score_file, calls, workers, get_context(START), _start_worker, 4 * workers)
+            results = in_processes(
+                _score_file, calls, workers, get_context(START), partial(_start_worker, _homes(keys)), 4 * workers
+            )
             for job, result in zip(jobs, results, strict=True):
                 yield job, f"{job.method}, {job.image}: {DIED}" if isinstance(result, Died) else result
             return
@@ -89,7 +94,15 @@ def run_jobs(
             yield job, _measure(job, images, keys, dtype, device)
 
 
-def _start_worker() -> None:
+def _homes(keys: list[str]) -> list[str]:
+    """Modules outside this package that define the metrics: a new process does not have them."""
+    homes = {MetricKey.parse(key).variant.function.__module__ for key in keys}
+    return sorted(name for name in homes if name.split(".", 1)[0] != "fusion")
+
+
+def _start_worker(modules: list[str]) -> None:
+    for name in modules:
+        import_module(name)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -3,6 +3,8 @@
 import multiprocessing as mp
 import pickle
 import socket
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 
@@ -10,9 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import fusion.metrics
 from fusion.errors import ConfigError, DataError
-from fusion.metrics import compute, info, names
-from fusion.metrics.modules import CLASSES, FusionMetrics
+from fusion.metrics import FusionMetric, FusionMetrics, compute, info, metric_class, names
 
 METRICS = ["qabf", "mi@tang", "sd@vifb"]
 
@@ -62,13 +64,29 @@ def test_ids_must_match_the_images():
 
 @pytest.mark.parametrize("name", names())
 def test_every_metric_has_a_class_that_pickles_and_says_what_it_is(name):
-    metric = pickle.loads(pickle.dumps(CLASSES[name]()))
+    metric = pickle.loads(pickle.dumps(metric_class(name)()))
     known = info(name)
     assert metric.higher_is_better == (known.direction == "max")
-    assert known.source in CLASSES[name].__doc__
+    assert known.source in metric_class(name).__doc__
     a, b, fused = images(2)
     metric.update(a, b, fused)
     torch.testing.assert_close(metric.compute(), compute(a, b, fused, [name])[name].mean().double())
+
+
+def test_the_package_has_every_class_by_name():
+    listed = dir(fusion.metrics)
+    for name in names():
+        found = getattr(fusion.metrics, metric_class(name).__name__)
+        assert found is metric_class(name) and issubclass(found, FusionMetric)
+        assert found.__name__ in listed
+    with pytest.raises(AttributeError, match="no attribute 'Qabff'"):
+        _ = fusion.metrics.Qabff
+
+
+def test_torchmetrics_is_imported_for_its_classes_only():
+    code = "import sys, fusion.metrics as m; assert 'torchmetrics' not in sys.modules; m.Qabf; print('torchmetrics' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "True"
 
 
 def test_unknown_metric_is_refused_at_construction():
