@@ -3,6 +3,7 @@
     python experiments/reliability/campaign.py kills --count 20
     python experiments/reliability/campaign.py full files hostile mistakes signals numbers
     python experiments/reliability/campaign.py all --count 3            # all of it, few kills
+    python experiments/reliability/campaign.py table                    # the README's table
 
 Rows are added to `results.csv`; the README shows the last of each. Needs root for `full` (it mounts a small tmpfs).
 """
@@ -79,10 +80,10 @@ def finish(run: Path, arguments: list[str], log: Path) -> bench.Ended:
     return bench.run("train", start, log)
 
 
-def kills_train(work: Path, count: int) -> Iterator[Row]:
+def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2)) -> Iterator[Row]:
     """SIGKILL at a random moment of a training; and while half of a checkpoint is written."""
     data = bench.pairs(work / "data")
-    for every in (0, 2):  # checkpoints at the ends of epochs, and within them
+    for every in steps:  # checkpoints at the ends of epochs, and within them
         arguments = bench.training(data, f"callbacks.last.every_n_train_steps={every}")
         undisturbed = bench.run("train", [*arguments, f"run_dir={work / f'whole{every}'}"], work / "whole")
         assert undisturbed.status == 0, undisturbed.err
@@ -414,15 +415,37 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "signals": signals,
     "numbers": numbers,
 }
+PIECES: dict[str, Callable[[Path, int], Iterator[Row]]] = {
+    "kills_train_epoch": lambda work, count: kills_train(work, count, (0,)),
+    "kills_train_steps": lambda work, count: kills_train(work, count, (2,)),
+    "kills_sweep": kills_sweep,
+    "kills_others": kills_others,
+    "ranks": lambda work, count: _ranks(work, bench.pairs(work / "data")),
+}
+"""Pieces of the parts, to run side by side."""
+
+
+def table(results: Path) -> str:
+    """The last row of each line as Markdown, with the sums."""
+    with results.open(newline="") as file:
+        rows = list({row["what"]: row for row in csv.DictReader(file)}.values())
+    lines = ["| what | tried | lost | executed | unclear | commit |", "|---|--:|--:|--:|--:|---|"]
+    numbers_of = ("tried", "lost", "executed", "unclear")
+    lines += [f"| {r['what']} | {' | '.join(r[n] for n in numbers_of)} | {r['commit']} |" for r in rows]
+    sums = [str(sum(int(row[name]) for row in rows)) for name in numbers_of]
+    return "\n".join([*lines, f"| **all** | {' | '.join(f'**{number}**' for number in sums)} | |"])
 
 
 def main() -> None:
     """Run the parts that are named and write their rows down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"])
+    parser.add_argument("parts", nargs="+", choices=[*PARTS, *PIECES, "all", "table"])
     parser.add_argument("--count", type=int, default=20, help="kills per command")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    if given.parts == ["table"]:
+        print(table(given.results))
+        return
     bench.prepare()
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
@@ -431,7 +454,7 @@ def main() -> None:
     for name in PARTS if "all" in given.parts else given.parts:
         with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
             start = time.monotonic()
-            for row in PARTS[name](Path(folder), given.count):
+            for row in (PARTS | PIECES)[name](Path(folder), given.count):
                 seconds = round(time.monotonic() - start, 1)
                 start = time.monotonic()
                 say(f"{row.what}: {row.tried} tried, {row.lost} lost, {row.executed} executed, {row.unclear} unclear")
