@@ -27,6 +27,9 @@ _FORBIDDEN = {"_args_", "_recursive_", "_self_", "hydra", "defaults"}
 _SWITCHES = {"_partial_", "_convert_"}
 _WRITES = ("dirpath", "save_dir", "log_dir", "output_dir", "default_root_dir", "file", "path")
 _PLACES = {"run_dir", "paths.log_dir", "paths.output_dir"}  # the folder that is resumed decides
+_OF_SWEEPS = re.compile(
+    r"\+*hydra(/sweeper=\w+|/launcher=\w+|\.sweeper\.(order|max_jobs|n_trials|n_jobs|seed)=[\w.-]+|\.launcher\.\w+=\d+)"
+)
 _LARGEST = 1 << 16
 _COUNTS = re.compile(r"seed|pixels")  # integers that say nothing of the size of a layer
 _DEEPEST = 20
@@ -196,7 +199,33 @@ def check_recorded_overrides(lines: Any, origin: str) -> list[str]:
     return kept
 
 
-def _more_than_data(line: str) -> str | None:
+def check_recorded_arguments(lines: Any, origin: str) -> list[str]:
+    """Check the arguments that a sweep's folder recorded, as `check_recorded_overrides` does those of a run.
+
+    Keys may be swept, and a few of Hydra's own keys say how: which sweeper and launcher by name, and their plain settings.
+
+    Args:
+        lines: what the record holds.
+        origin: the file, for messages.
+
+    Returns:
+        The lines, without the folder of the sweep.
+
+    Raises:
+        ConfigError: names the first line that is more than data.
+    """
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise ConfigError(f"{origin}: its arguments are damaged; give the command of the sweep again")
+    kept = [line for line in lines if _key(line) not in {*_PLACES, "hydra.sweep.dir"}]
+    for line in kept:
+        if not _OF_SWEEPS.fullmatch(line) and (reason := _more_than_data(line, sweep=True)):
+            raise ConfigError(
+                f"{origin}: refused, the recorded argument '{line:.120}' {reason}; if you trust it, give it on the command line"
+            )
+    return kept
+
+
+def _more_than_data(line: str, sweep: bool = False) -> str | None:
     key, _, text = line.partition("=")
     if not _KEY.fullmatch(key):
         return "is not a plain KEY=VALUE"
@@ -212,7 +241,8 @@ def _more_than_data(line: str) -> str | None:
     try:
         override = OverridesParser.create().parse_override(line)
         if override.is_sweep_override():
-            return "is a sweep"
+            plain = sweep and not any(mark in text for mark in ("_target_", "${", "..", "://", "~", "\\"))
+            return None if plain and not text.startswith("/") else "is a sweep"
         value = override.value()
     except (HydraException, ValueError):
         return "cannot be read"

@@ -20,8 +20,10 @@ from fusion.errors import ConfigError, WeightsError
 from fusion.files import is_bomb, write_text
 from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
-from fusion.job.recorded import check_recorded_overrides
+from fusion.job.recorded import check_recorded_arguments, check_recorded_overrides
+from fusion.job.records import read_json
 from fusion.job.resolvers import CHECKPOINTS, run_folder
+from fusion.job.sweep import PLAN
 from fusion.version import __version__
 
 try:
@@ -36,7 +38,7 @@ LOCK = ".lock"
 
 FREE_TO_CHANGE = (
     "data.val.*", "data.test.*", "data.predict.*", "*.root", "*.cache", "*num_workers", "*pin_memory",
-    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing",
+    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing", "model.network.stream",
 )  # fmt: skip
 """Keys of `model` and `data` that do not change what a run learns: they may differ when it is resumed."""
 
@@ -77,6 +79,14 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     resume = given.get("resume", "=").split("=", 1)[1].strip("\"'")
     if not resume or resume == "null":
         return arguments
+    if plan := read_json(Path(resume) / PLAN):  # a sweep: its jobs go on
+        recorded = plan.get("arguments")
+        if isinstance(recorded, list):
+            recorded = [line for line in recorded if not isinstance(line, str) or _key(line) not in given]
+        again = check_recorded_arguments(recorded, str(Path(resume) / PLAN))
+        place = arguments.index(given["resume"])
+        again.append(f"hydra.sweep.dir={resume}")
+        return ["-m", *arguments[:place], *again, *arguments[place + 1 :]]
     resume_checkpoint(resume)  # before Hydra makes folders
     saved = Path(run_folder(resume, "")) / MANIFEST
     manifest = _read_json(saved) if saved.is_file() else {}
@@ -284,7 +294,7 @@ def _claim(path: Path) -> IO[str]:
     return lock
 
 
-def finished_before(path: Path, overrides: list[str]) -> dict[str, Any] | None:
+def recorded_again(path: Path, overrides: list[str]) -> dict[str, Any] | None:
     """The record of a job of the same overrides that is in a folder already; None if there is none.
 
     Raises:

@@ -1,15 +1,15 @@
 """One training run, from a configuration to its results."""
 
+import inspect
 import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -19,20 +19,23 @@ from omegaconf import DictConfig
 from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
-from fusion.job.resolvers import CHECKPOINTS
+from fusion.job.records import checkpoint_to_continue
+from fusion.job.resolvers import job_label
 from fusion.job.runs import (
     RunFolder,
     check_resumable,
     fingerprint,
-    finished_before,
     given_overrides,
     read_results,
+    recorded_again,
     resume_checkpoint,
 )
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
+from fusion.training.callbacks.best_epoch import best_epoch
 from fusion.training.checkpoint_io import AtomicCheckpointIO
 from fusion.training.dry_run import dry_run_data
+from fusion.training.opening import Opening
 
 KNOWN_NOISE = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank
@@ -41,6 +44,25 @@ KNOWN_NOISE = (
     ".*The `srun` command is available.*",
     ".*LeafSpec.*is deprecated.*",
 )
+
+KNOWN_LINES = (
+    "Tip:",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "Initializing distributed:",
+    "distributed_backend=",
+    "All distributed processes registered",
+    "--------------------",
+    "`Trainer.fit` stopped:",
+    "Restoring states from",
+    "Restored all states",
+    "Loaded model weights",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+)
+"""Lines of Lightning that our own first lines say better, or that say nothing."""
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -60,15 +82,11 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(config["paths"]["output_dir"])
     processes = process_count(config["trainer"])
     overrides = given_overrides()
-    if (known := _done_before(folder, overrides)) is not None:
-        print(f"finished before: {folder}")
-        return known.get("value")
-    checkpoint = resume_checkpoint(config.get("resume")) or _left_off(folder, overrides)
+    checkpoint = resume_checkpoint(config.get("resume") or _requeued(folder, overrides))
     if checkpoint is not None:
         check_resumable(checkpoint, fingerprint(config), force=config.get("force_resume", False))
     if processes > 1 and not launched():
-        again = [f'resume="{checkpoint}"'] if checkpoint is not None and not config.get("resume") else []
-        launch("fusion.train", processes, config["trainer"], folder, again)
+        launch("fusion.train", processes, config["trainer"], folder, str(checkpoint) if checkpoint else None)
         return read_results(folder).get("value")
     check_shared_folder()
     run = RunFolder(folder, config, resuming=checkpoint is not None, overrides=overrides)
@@ -80,7 +98,7 @@ def train(cfg: DictConfig) -> float | None:
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
-        if run.writes and (kept := _to_continue(folder)):
+        if run.writes and not job_label() and (kept := checkpoint_to_continue(folder)):
             print(f"interrupted; continue with: python -m fusion.train resume={kept}")
         raise
     except FusionError:
@@ -104,7 +122,7 @@ def train(cfg: DictConfig) -> float | None:
             status = "refused"
         _close(run, status, loggers)
     if run.writes:
-        print(f"run folder: {folder}")
+        print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
     return value
 
 
@@ -129,31 +147,20 @@ class Started(Callback):
         self.tell()
 
 
-def _again(folder: Path, overrides: list[str]) -> dict[str, Any] | None:
-    """The record of this very job, where a sweep or SLURM may start it again; None if it is new, or started by hand."""
-    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
-    return finished_before(folder, overrides) if sweeps or requeued else None
+def _requeued(folder: Path, overrides: list[str]) -> str | None:
+    """What a job goes on from that SLURM has started again with the same command; None if it is new, or started by hand."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    kept = checkpoint_to_continue(folder) if again and recorded_again(folder, overrides) else None
+    return None if kept is None else str(kept)
 
 
-def _done_before(folder: Path, overrides: list[str]) -> dict[str, Any] | None:
-    """Results of a job that an interrupted sweep has finished before it is started again."""
-    record = _again(folder, overrides)
-    parts = (record or {}).get("parts") or [{}]
-    return read_results(folder) or None if parts[-1].get("status") == "finished" else None
+def check_job(cfg: DictConfig) -> None:
+    """Refuse a job of a sweep that cannot work.
 
-
-def _left_off(folder: Path, overrides: list[str]) -> Path | None:
-    """Checkpoint of a job that was cut short, when its sweep or SLURM starts it again."""
-    return _to_continue(folder, checkpoint=True) if _again(folder, overrides) else None
-
-
-def _to_continue(folder: Path, checkpoint: bool = False) -> Path | None:
-    """What `resume=` goes on from after an interruption: its very step where that was kept, else the run's last checkpoint."""
-    last, interrupted = (folder / CHECKPOINTS / name for name in ("last.ckpt", "exception.ckpt"))
-    if interrupted.is_file() and not (last.is_file() and last.stat().st_mtime > interrupted.stat().st_mtime):
-        return interrupted
-    return (last if checkpoint else folder) if last.is_file() else None
+    Raises:
+        FusionError: says why.
+    """
+    check_metrics(check(cfg)["evaluation"])
 
 
 def _fit(
@@ -161,12 +168,13 @@ def _fit(
 ) -> float | None:
     hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
-    seed_everything(config["seed"], workers=True)
+    seed_everything(config["seed"], workers=True, verbose=False)
     model = build_model(config)
     check_monitor(model, config)
     data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
     callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
+    callbacks.append(Opening(run.path, str(config.get("name") or config["model"]["_target_"])))
     if not loggers:  # it insists on one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     trainer = build_trainer(config["trainer"], [started, *callbacks], loggers)
@@ -196,7 +204,8 @@ def _fit(
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "best_checkpoint": best.best_model_path if best is not None else None,
-            "metrics": metrics,
+            "metrics": metrics,  # of the last epoch, and of the test
+            "best": best_epoch(trainer),  # epoch (from 0), step and metrics of the best one
         }
     )
     return value
@@ -206,13 +215,15 @@ def hush() -> None:
     """Leave out warnings and advertisements of Lightning that do not concern our users."""
     for message in KNOWN_NOISE:
         warnings.filterwarnings("ignore", message)
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
-        logger.addFilter(_no_tips)
+    for package in ("pytorch", "fabric"):
+        for module in ("utilities.rank_zero", "utilities.distributed", "utilities.seed"):
+            logger = logging.getLogger(f"lightning.{package}.{module}")
+            if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
+                logger.addFilter(_no_tips)
 
 
 def _no_tips(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+    return not any(text in record.getMessage() for text in KNOWN_LINES)
 
 
 def check_metrics(evaluation: Mapping[str, Any]) -> None:
@@ -250,6 +261,8 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     model.run_name = config.get("name")
     model.fingerprint = fingerprint(dict(config))
     model.optimizer = instantiate(config.get("optimizer"))
+    if config.get("fused_optimizer"):
+        model.optimizer = fused(model.optimizer, config["trainer"])
     model.scheduler = instantiate(config.get("scheduler"))
     if isinstance(model, FusionModel):
         evaluation = config.get("evaluation") or {}
@@ -258,8 +271,28 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     if config.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     if config.get("compile"):
-        model.compile_network()
+        model.compile_network(config["compile"])
     return model
+
+
+def fused(optimizer: Any, trainer: Mapping[str, Any]) -> Any:
+    """The optimiser's recipe, asking for its fused form where it has one.
+
+    A fused optimiser undoes the loss scale of 16-mixed by itself, so that gradients cannot be clipped before; Lightning refuses to
+    clip those of any fused optimiser under autocast.
+    """
+    maker = getattr(optimizer, "func", None)
+    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in (
+        "16-mixed",
+        "bf16-mixed",
+        "16",
+        "bf16",
+    )
+    if maker is None or clipped or "fused" in optimizer.keywords:
+        return optimizer
+    if "fused" not in inspect.signature(maker).parameters:
+        return optimizer
+    return partial(optimizer, fused=True)
 
 
 def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:

@@ -11,7 +11,7 @@ import torch
 
 from fusion import load_model
 from fusion.errors import FusionError
-from fusion.job.recorded import check_recorded_model, check_recorded_overrides
+from fusion.job.recorded import check_recorded_arguments, check_recorded_model, check_recorded_overrides
 from fusion.job.runs import resume_overrides
 
 Door = Callable[..., Any]
@@ -99,3 +99,26 @@ def test_the_name_of_a_run_is_no_path(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "fusion": {"name": "../../../x y", "model": {"_target_": "fusion.models.baselines.Average"}}},
                tmp_path / "x.ckpt")  # fmt: skip
     assert load_model(ckpt_path=tmp_path / "x.ckpt").run_name == "__.._.._x_y"
+
+
+def test_a_recorded_sweep_is_data_too(hostile: ModuleType, tmp_path: Path) -> None:
+    kept = [
+        "seed=1,2",
+        "model.num_experts=2,4",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "hydra.sweeper.order=random",
+    ]
+    assert check_recorded_arguments([*kept, "hydra.sweep.dir=/there"], "sweep.json") == kept
+    for name, lines in hostile.overrides(tmp_path, tmp_path / "marker").items():
+        if name not in ("sweep", "hydra_launcher"):
+            with pytest.raises(FusionError, match=r"sweep\.json"):
+                check_recorded_arguments(lines, f"{name}/sweep.json")
+    for line in (
+        "hydra.launcher.setup=[touch x]",
+        "hydra.sweeper._target_=os.system",
+        "model=/a,/b",
+        "x=${oc.env:HOME},1",
+    ):
+        with pytest.raises(FusionError, match="refused"):
+            check_recorded_arguments([line], "sweep.json")

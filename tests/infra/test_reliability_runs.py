@@ -20,7 +20,6 @@ import torch
 from fusion.errors import ConfigError, FusionError
 from fusion.files import _HOST, atomic
 from fusion.job.runs import RunFolder, given_overrides
-from fusion.job.sweeps import KeepRecord
 from fusion.scoring.journal import Journal
 from fusion.training import checkpoint_io
 from fusion.training.callbacks import BestCheckpoint
@@ -134,37 +133,6 @@ def test_the_best_checkpoint_never_follows_foreign_paths(tmp_path: Path) -> None
              "best_k_models": {str(precious): torch.tensor(1.0)}, "best_model_score": torch.tensor(1.0)}  # fmt: skip
     best.load_state_dict(state)
     assert best.best_model_path == "" and best.best_k_models == {} and best.best_model_score is None
-
-
-def test_the_same_sweep_again_goes_on_and_another_one_is_refused(
-    door: Door, tiny_overrides: list[str], tmp_path: Path
-) -> None:
-    sweep = ["-m", *tiny_overrides, f"hydra.sweep.dir={tmp_path}"]
-    first = door("train", *sweep, "seed=1,2")
-    assert first.status == 0, first.err
-    before = {job: (record(tmp_path / job), (tmp_path / job / "results.json").read_text()) for job in "01"}
-    (tmp_path / "1" / "results.json").unlink()  # as if it had been killed at its end
-    manifest = record(tmp_path / "1")
-    manifest["parts"][-1]["status"] = "running"
-    (tmp_path / "1" / "run.json").write_text(json.dumps(manifest))
-    again = door("train", *sweep, "seed=1,2")
-    assert again.status == 0 and f"finished before: {tmp_path / '0'}" in again.out, again.err
-    assert record(tmp_path / "0") == before["0"][0]
-    assert [part["status"] for part in record(tmp_path / "1")["parts"]] == ["running", "finished"]
-    assert json.loads((tmp_path / "1" / "results.json").read_text())["metrics"]
-    other = door("train", *sweep, "optimizer.lr=0.5,0.9")
-    assert other.status == 2 and "already holds a run" in other.err
-    assert "seed=1" in record(tmp_path / "0")["overrides"]
-    assert (tmp_path / "0" / "results.json").read_text() == before["0"][1]
-
-
-def test_the_record_of_a_sweep_is_kept(tmp_path: Path) -> None:
-    config: Any = SimpleNamespace(hydra=SimpleNamespace(sweep=SimpleNamespace(dir=str(tmp_path))))
-    for number in range(3):
-        KeepRecord().on_multirun_start(config)
-        (tmp_path / "multirun.yaml").write_text(str(number))
-    texts = [(tmp_path / f"multirun{part}.yaml").read_text() for part in (".1", ".2", "")]
-    assert texts == ["0", "1", "2"]
 
 
 def test_evaluating_twice_into_one_folder_is_refused(door: Door, miniature: Path, tmp_path: Path) -> None:
