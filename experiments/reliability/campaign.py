@@ -360,7 +360,7 @@ def _ranks(work: Path, data: Path) -> Iterator[Row]:
         command = [sys.executable, "-m", "fusion.train", *arguments, f"run_dir={run}"]
         with (work / "ranks.log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        end = time.monotonic() + 300
+        end = time.monotonic() + 900
         while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < end:
             time.sleep(0.2)
         if what == "a rank killed":
