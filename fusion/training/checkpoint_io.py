@@ -44,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, temporary)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise FusionError(_full(target, error.strerror)) from error
+                raise FusionError(_full(target, str(error.strerror))) from error
             raise FusionError(f"{target}: cannot be written ({error.strerror or error})") from error
         except RuntimeError as error:  # PyTorch's writer hides the errno
             raise FusionError(_full(target, "the disk took no more")) from error

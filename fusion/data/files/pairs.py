@@ -82,14 +82,14 @@ def list_images(folder: Path, layout: str = "") -> list[Path]:
         raise DataError(f"{folder}: {what}.{expected(layout)}")
     files = [path for path in folder.iterdir() if path.is_file()]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
-    if passed := [path.name for path in files if path not in images and _looks_like_a_picture(path)]:
+    if passed := [path.name for path in files if path not in images and looks_like_a_picture(path)]:
         warnings.warn(f"{folder}: passed over, not read as images: {_first_five(sorted(passed))}", stacklevel=2)
     if not images:
         raise DataError(f"{folder}: no images in this folder.{expected(layout)}")
     return sorted(images, key=lambda path: natural_key(path.name))
 
 
-def _looks_like_a_picture(path: Path) -> bool:
+def looks_like_a_picture(path: Path) -> bool:
     """Whether someone could miss it; files that systems leave beside pictures (`._x.png`) are not missed."""
     suffix = path.suffix.lower()
     return (suffix in PICTURE_SUFFIXES or suffix in IMAGE_SUFFIXES) and not path.name.startswith("._")
@@ -102,7 +102,6 @@ def pair_folders(
     *,
     key: Callable[[str], str] = by_stem,
     allow_unpaired: bool = False,
-    leave_out_doubles: bool = False,
     layout: str = "",
 ) -> list[Pair]:
     """Pair the images of two folders by name, ignoring case and ending.
@@ -113,20 +112,13 @@ def pair_folders(
         reference: folder of ground truth; used where it exists and has the name, never required.
         key: what of a file's stem has to agree, `by_stem` or `by_prefix`.
         allow_unpaired: keep the matches and warn instead of refusing when images are left over.
-        leave_out_doubles: leave out a name that stands for two files, with a warning, instead of refusing the folder.
         layout: expected tree, shown when a folder is missing or empty.
 
     Raises:
         DataError: a folder is missing or empty, names are left over, or one name stands for two files.
     """
-    doubles: list[str] | None = [] if leave_out_doubles else None
-    files_a, files_b = _index(list_images(a, layout), key, doubles), _index(list_images(b, layout), key, doubles)
+    files_a, files_b = _index(list_images(a, layout), key), _index(list_images(b, layout), key)
     references = _index(list_images(reference), key) if reference is not None and reference.is_dir() else {}
-    if doubles:
-        for name in {fold(key(Path(one).stem)) for one in doubles}:
-            files_a.pop(name, None)
-            files_b.pop(name, None)
-        warnings.warn(f"left out, names that two files have: {', '.join(doubles[:40])}; keep one of them", stacklevel=2)
     names = [name for name in files_a if name in files_b]
     lone_a, lone_b = (
         [files_a[n] for n in files_a if n not in files_b],
@@ -219,14 +211,12 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
-def _index(files: Iterable[Path], key: Callable[[str], str], doubles: list[str] | None = None) -> dict[str, Path]:
-    """Files by folded name; two files of one name are an error, since either could be meant, or noted in `doubles`."""
+def _index(files: Iterable[Path], key: Callable[[str], str]) -> dict[str, Path]:
+    """Files by folded name; two files of one name are an error, since either could be meant."""
     index: dict[str, Path] = {}
     for path in files:
         name = fold(key(path.stem))
-        if name in index and doubles is not None:
-            doubles += [item.name for item in (index[name], path) if item.name not in doubles]
-        elif name in index:
+        if name in index:
             raise DataError(f"{path.parent}: {index[name].name} and {path.name} have the same name; keep one of them.")
         index[name] = path
     return index

@@ -28,6 +28,8 @@ def read_pillow(path: Path, page: int = 0) -> Raster:
                 raise DataError(f"{path}: has {pages} frame(s), frame {page} (counted from 0) was asked for.")
             if page:
                 image.seek(page)
+            if image.format != "PNG" or _png_depth(path) != 16:
+                image.load()  # first: a damaged picture that something else has loaded before raises no more
             return from_pillow(image, path, pages, page)
     except DataError:
         raise

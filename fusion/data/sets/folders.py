@@ -92,7 +92,6 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
             recursive=self.recursive,
             ignore=self.ignore,
             allow_unpaired=self.allow_unpaired,
-            leave_out_doubles=True,
             layout=self.layout,
         )
         return pairs
