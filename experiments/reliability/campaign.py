@@ -80,7 +80,7 @@ def finish(run: Path, arguments: list[str], log: Path) -> bench.Ended:
     return bench.run("train", start, log)
 
 
-def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2)) -> Iterator[Row]:
+def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2), only: str = "") -> Iterator[Row]:
     """SIGKILL at a random moment of a training; and while half of a checkpoint is written."""
     data = bench.pairs(work / "data")
     for every in steps:  # checkpoints at the ends of epochs, and within them
@@ -93,6 +93,8 @@ def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2)) -> Iter
             ("while a checkpoint is written", [(None, bench.die_while_writing(n % 8 + 1)) for n in range(count)]),
         ]
         for what, kills in changes:
+            if only not in what:
+                continue
             lost = 0
             for number, (moment, change) in enumerate(kills):
                 run = bench.fresh(work / "run")
@@ -136,7 +138,7 @@ def _tree(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def kills_others(work: Path, count: int) -> Iterator[Row]:
+def kills_others(work: Path, count: int, only: str = "") -> Iterator[Row]:
     """SIGKILL at a random moment of predict, score and prepare, and the same command again."""
     data = bench.pairs(work / "data", train=12)
     a, b = data / "train" / "a", data / "train" / "b"
@@ -158,6 +160,8 @@ def kills_others(work: Path, count: int) -> Iterator[Row]:
         ),
     }  # fmt: skip
     for name, (command, arguments, place) in commands.items():
+        if only not in name:
+            continue
         whole = bench.fresh(work / "whole")
         undisturbed = bench.run(command, [*arguments, place.format(whole)], work / "log")
         assert undisturbed.status == 0, undisturbed.err
@@ -418,7 +422,10 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
 PIECES: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "kills_train_epoch": lambda work, count: kills_train(work, count, (0,)),
     "kills_train_steps": lambda work, count: kills_train(work, count, (2,)),
+    "kills_writing_epoch": lambda work, count: kills_train(work, count, (0,), "written"),
+    "kills_writing_steps": lambda work, count: kills_train(work, count, (2,), "written"),
     "kills_sweep": kills_sweep,
+    "kills_prepare": lambda work, count: kills_others(work, count, "prepare"),
     "kills_others": kills_others,
     "ranks": lambda work, count: _ranks(work, bench.pairs(work / "data")),
 }
