@@ -45,6 +45,8 @@ def check_pixels(path: str | Path, width: int, height: int) -> None:
         DataError: names the file, its size and the key that raises the limit.
     """
     limit = max_pixels()
+    if min(width, height) < 1:
+        raise DataError(f"{path}: {width}x{height} pixels: an empty or damaged picture; download or copy it again.")
     if width * height > limit:
         raise DataError(
             f"{path}: {width}x{height} = {width * height:,} pixels, more than data.max_pixels={limit}; "
