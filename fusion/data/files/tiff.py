@@ -36,6 +36,9 @@ class LeftToPillow(Exception):
     """Palettes, YCbCr, 8-bit CMYK and Lab: Pillow converts them."""
 
 
+MOST_PAGES = 100_000
+
+
 def read_tiff(path: Path, page: int = 0, inks_as_bands: bool = False) -> Raster:
     """Read one page.
 
@@ -69,8 +72,15 @@ def read_tiff(path: Path, page: int = 0, inks_as_bands: bool = False) -> Raster:
 
 def count_pages(file: tifffile.TiffFile) -> list[Any]:
     """The pages that are pictures: no thumbnails, overviews or masks."""
-    pages = [page for page in file.pages if not (getattr(page, "is_reduced", False) or getattr(page, "is_mask", False))]
-    return pages or list(file.pages)
+    every: list[Any] = []
+    seen: set[int] = set()
+    for page in file.pages:
+        if page.offset in seen or len(seen) > MOST_PAGES:
+            raise ValueError("its pages go in a circle, or are more than a file has")
+        seen.add(page.offset)
+        every.append(page)
+    pages = [page for page in every if not (getattr(page, "is_reduced", False) or getattr(page, "is_mask", False))]
+    return pages or every
 
 
 def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool) -> Raster:
