@@ -375,7 +375,7 @@ def _ranks(work: Path, data: Path) -> Iterator[Row]:
         else:
             process.send_signal(signal.SIGTERM if "SIGTERM" in what else signal.SIGINT)
         try:
-            status = process.wait(timeout=180)
+            status = process.wait(timeout=600)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             status = 0
