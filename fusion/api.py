@@ -19,9 +19,16 @@ from fusion.hub import SHIPPED_NAMES
 from fusion.job.aliases import full_overrides
 from fusion.job.cli import one_line
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
+from fusion.job.recorded import build_recorded
+from fusion.job.types import expected, fits, hints_of
 from fusion.models.base import FusionModel
-from fusion.models.checkpoint import RECORD
-from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+from fusion.models.loading import (
+    find_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    recorded_model,
+    recorded_name,
+)
 from fusion.models.trained import TrainedModel
 
 
@@ -140,11 +147,13 @@ def build_model(
         config = recorded_model(checkpoint)
         if config is None:
             raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
-    config = check(config, "model")
-    if ckpt_path is not None:
-        find_checkpoint(ckpt_path)  # before anything large is built
-    model = cast(FusionModel, new_model(config))
-    model.run_name = ((checkpoint or {}).get(RECORD) or {}).get("name")
+        model: FusionModel = build_recorded(config, str(path))
+    else:
+        config = check(config, "model")
+        if ckpt_path is not None:
+            find_checkpoint(ckpt_path)  # before anything large is built
+        model = cast(FusionModel, new_model(config))
+    model.run_name = recorded_name(checkpoint or {})
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, checkpoint)
     brings = any(config.get(key) is not None for key in ("weights", "base_weights"))
@@ -176,6 +185,10 @@ def check_controls(model: FusionModel, controls: dict[str, Any]) -> None:
             hint = nearest(key, known)
             names = f"did you mean 'control.{hint}'?" if hint else f"it has: {', '.join(known) or 'none'}"
             raise ConfigError(f"control.{key}: {type(model).__name__} has no such control; {names}")
+    hints = hints_of(model.forward)
+    for key, value in controls.items():
+        if key in hints and not fits(value, hints[key]):
+            raise ConfigError(f"control.{key}={value!s:.100}: expected {expected(hints[key])}")
 
 
 def model_of_job(cfg: DictConfig) -> "dict[str, Any] | Checkpoint":

@@ -4,10 +4,46 @@ import contextlib
 import csv
 import io
 import os
+import platform
+import re
+import shutil
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_CLEAN: set[tuple[int, Path]] = set()
+_LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-\d+\.part")
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files of `atomic` whose process, of this machine, is gone.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _LEFTOVER.fullmatch(entry.name) if entry.name.endswith(".part") else None
+            if found and found[1] == _HOST and not _is_alive(int(found[2])):
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's
+    return True
 
 
 @contextlib.contextmanager
@@ -22,22 +58,59 @@ def atomic(path: str | Path) -> Iterator[Path]:
         path: the file to write.
 
     Yields:
-        The temporary path, `.<name>.<process>-<thread>.part`.
+        The temporary path, `.<name>.<host>-<process>-<thread>.part`. Those of processes that were killed are removed when
+        the next process writes into the folder.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:  # closed by its writer: what the system still holds goes to disk
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):  # whoever reads the message knows the other name
+            error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` for a file or folder that is going to be renamed to it; leftovers of others are removed first.
+
+    Args:
+        path: the target; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (os.getpid(), path.parent) not in _CLEAN:
+        _CLEAN.add((os.getpid(), path.parent))
+        remove_leftovers(path.parent)
+    short = (
+        path.name if len(os.fsencode(path.name)) < 180 else f"{path.name[:40]}{zlib.crc32(os.fsencode(path.name)):08x}"
+    )
+    return path.with_name(f".{short}.{_HOST}-{os.getpid()}-{threading.get_ident()}.part")
+
+
+def is_bomb(path: Path, factor: int = 1) -> bool:
+    """Whether a file is a zip archive with a part larger than the whole, or than so many times the whole.
+
+    PyTorch stores tensors as they are.
+
+    Raises:
+        OSError, ValueError: unreadable, or a damaged archive.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return max((part.file_size for part in archive.infolist()), default=0) > factor * path.stat().st_size
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"damaged archive ({error})") from error
 
 
 def number(value: Any, decimals: int = 4) -> str:

@@ -1,6 +1,7 @@
 """Weights by name: where they come from, where they are kept, and strict loading with an explained difference."""
 
 import argparse
+import contextlib
 import hashlib
 import os
 import urllib.error
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.hub import download_url_to_file
 
 from fusion.errors import WeightsError
-from fusion.files import atomic
+from fusion.files import atomic, is_bomb, write_text
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -44,17 +45,38 @@ _MAE_URL = "https://dl.fbaipublicfiles.com/mae/visualize/"
 _MAE_SOURCE = "MAE (He et al., CVPR 2022), visualisation checkpoint that predicts plain pixels"
 
 REGISTRY: dict[str, Weights] = {
-    "mae_tiny": Weights("mae_tiny.safetensors", "pretrained here: experiments/tiny"),
-    "tcmoa_tiny": Weights("tcmoa_tiny.safetensors", "trained here on mae_tiny: experiments/tiny"),
-    "tcmoa_pyramid": Weights("tcmoa_pyramid.safetensors", "trained here: experiments/tcmoa_pyramid"),
-    "toar_base": Weights("toar_base.safetensors", "stage one of T-OAR, trained here: experiments/toar"),
+    "mae_tiny": Weights(
+        "mae_tiny.safetensors",
+        "pretrained here: experiments/tiny",
+        sha256="88e77f71d00ce478e2b114800a774a61e01a172b181b3a3d005f5c7c8cd00009",
+    ),
+    "tcmoa_tiny": Weights(
+        "tcmoa_tiny.safetensors",
+        "trained here on mae_tiny: experiments/tiny",
+        sha256="46bb3c8d4296b06ef152cd0960b6ffdb3b844001f583f81ccbeccb6e026ae170",
+    ),
+    "tcmoa_pyramid": Weights(
+        "tcmoa_pyramid.safetensors",
+        "trained here: experiments/tcmoa_pyramid",
+        sha256="f1c33616b342621fd1732bd44faedebf4340fc54e467303dc4db706f67c11359",
+    ),
+    "toar_base": Weights(
+        "toar_base.safetensors",
+        "stage one of T-OAR, trained here: experiments/toar",
+        sha256="8df03d5ebc527308ad9b0d58ba214d762c5d55acc6c8f3070ddee3f23cc827ca",
+    ),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(
         "mae_visualize_vit_large_ganloss.pth",
         _MAE_SOURCE + ", with GAN loss",
         _MAE_URL + "mae_visualize_vit_large_ganloss.pth",
     ),
-    "gifnet": Weights("Final.model", "released GIFNet checkpoint", page="https://github.com/AWCXV/GIFNet (model/)"),
+    "gifnet": Weights(
+        "Final.model",
+        "released GIFNet checkpoint",
+        page="https://github.com/AWCXV/GIFNet (model/)",
+        sha256="bfc1dfef0d5b386b0c04f172daf8f6af52ba395f26dc3dd5757425fd32eb1038",
+    ),
     "tcmoa_base": Weights("tcmoa_base.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
     "tcmoa_large": Weights("tcmoa_large.pth", "released TC-MoA checkpoint", page="https://github.com/YangSun22/TC-MoA"),
 }
@@ -83,6 +105,7 @@ def locate(name: str | Path) -> Path:
         raise WeightsError(f"weights '{name}': neither a file nor one of {', '.join(REGISTRY)}")
     for folder in (SHIPPED, cache_dir()):
         if (folder / entry.filename).is_file():
+            verify(folder / entry.filename, str(name), entry)
             return folder / entry.filename
     target = cache_dir() / entry.filename
     origin = entry.url or entry.page or entry.source
@@ -94,7 +117,48 @@ def locate(name: str | Path) -> Path:
         download_url_to_file(entry.url, str(target), hash_prefix=entry.sha256)
     except (OSError, urllib.error.URLError, RuntimeError) as error:
         raise WeightsError(f"weights '{name}' could not be downloaded ({error}): {by_hand}") from error
+    verify(target, str(name), entry)
     return target
+
+
+def verify(path: Path, name: str, entry: Weights) -> str:
+    """Check the SHA-256 of a file: the known one, else the one that the file had when it was first used.
+
+    What was found stands beside the file in `<file>.sha256`, with its size and time, so that it is not read again while
+    nothing changes.
+
+    Args:
+        path: the file.
+        name: of the weights, for messages.
+        entry: of the registry.
+
+    Returns:
+        The digest.
+
+    Raises:
+        WeightsError: it is another file.
+    """
+    note, status = path.with_name(f"{path.name}.sha256"), path.stat()
+    stamp = f"{status.st_size} {status.st_mtime_ns}"
+    with contextlib.suppress(OSError, ValueError):
+        digest, _, seen = note.read_text(encoding="ascii").strip().partition(" ")
+        if seen == stamp and digest == (entry.sha256 or digest):
+            return digest
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    expected = entry.sha256
+    if expected is None and note.is_file():
+        expected = note.read_text(encoding="ascii", errors="replace").partition(" ")[0]
+    if expected is not None and found != expected:
+        known = "the published file" if entry.sha256 else "when it was first used"
+        raise WeightsError(
+            f"weights '{name}': {path} has sha256 {found[:16]}..., {known} {expected[:16]}...: damaged, or another file; "
+            f"remove it{'' if entry.sha256 else f' (and {note.name}, if you replaced it)'}, or give its path in place of the name"
+        )
+    if path.parent != SHIPPED:
+        with contextlib.suppress(OSError):  # a folder that cannot be written: read again next time
+            write_text(note, f"{found} {stamp}\n")
+    return found
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -107,9 +171,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        if is_bomb(path):
+            raise WeightsError(f"{path}: refused, it grows when it is unpacked")
         with torch.serialization.safe_globals([argparse.Namespace]):  # the official checkpoints hold their arguments
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+    except WeightsError:
+        raise
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
         raise WeightsError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
     except Exception as error:  # pickle.UnpicklingError: something else than weights
         raise WeightsError(f"{path}: refused, it holds more than weights ({_reason(error)})") from error

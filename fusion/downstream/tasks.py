@@ -8,9 +8,10 @@ from fusion.data.batch import FusionBatch
 from fusion.downstream.labels import check_classes
 from fusion.models.checkpoint import state_digest
 from fusion.models.trained import TrainedModel
+from fusion.parts import Part
 
 
-class FrozenTask:
+class FrozenTask(Part):
     """A trained network that does not change, but lets gradients pass to the images.
 
     Args:

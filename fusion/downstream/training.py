@@ -100,7 +100,11 @@ class TaskTraining(TrainedModel):
 
     def setup(self, stage: str) -> None:
         """Training starts from the named weights, unless a checkpoint has brought some."""
-        if stage == "fit" and not self._loaded and not getattr(self.trainer, "fast_dev_run", False):
+        resumes = (
+            getattr(self.trainer, "ckpt_path", None) is not None
+        )  # and must not open what a foreign run folder names
+        dry = getattr(self.trainer, "fast_dev_run", False)
+        if stage == "fit" and not self._loaded and not resumes and not dry:
             self._loaded = True
             self.load_pretrained()
 
@@ -149,7 +153,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
         ConfigError: no path, or the checkpoint holds something else.
         WeightsError: missing or damaged.
     """
-    from fusion.job.config import check, instantiate
+    from fusion.job.recorded import build_recorded
     from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
 
     if not ckpt_path:
@@ -160,7 +164,7 @@ def load_trained(ckpt_path: str | Path | None, kind: type[T], key: str, experime
     if config is None or not str(config.get("_target_")).endswith(f".{kind.__name__}"):
         raise ConfigError(f"{key}={ckpt_path}: expected a run of experiment={experiment}")
     config = {name: value for name, value in config.items() if name != "fuser"}  # only training fuses
-    model: Any = instantiate(check(config, "model"))
+    model: Any = build_recorded(config, str(path))
     load_checkpoint(model, path, content)
     return model.eval()
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fusion.api import build_model, check_controls, model_of_job
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.ranges import Range, check_range
 from fusion.data.files.reading import read_raster
 from fusion.data.files.writing import Compression, write_raster
@@ -49,6 +50,7 @@ def predict(cfg: DictConfig) -> None:
     options: dict[str, Any] = {
         str(key): plain(cfg[key]) for key in cfg if key not in ("model", "control", "paths", "hydra")
     }
+    set_max_pixels(plain(cfg.get("data") or {}).get("max_pixels"))
     reading = read_options(options)
     compression = Compression(options["quality"], options["chroma"])
     check_color(options["color"])

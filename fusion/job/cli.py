@@ -4,7 +4,9 @@ Exit status: 0 done, 1 a defect or a partial failure, 2 a mistake the user can m
 `HYDRA_FULL_ERROR=1` gives tracebacks back.
 """
 
+import errno
 import functools
+import logging
 import os
 import re
 import sys
@@ -21,12 +23,24 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fusion.errors import FusionError
+from fusion.errors import ConfigError, FusionError
 from fusion.job.aliases import full_group, full_overrides
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.help import help_text, wants_help
 from fusion.job.paths import quote_paths
 from fusion.job.task import Task, environment, exit_status, finish_sweep
+
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+    errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""Errors of the operating system that the user can do something about."""
+
+_LOST = re.compile(r"Connection (closed|reset)|[Ss]ocket [Tt]imeout|NCCL|remote process exited|Timed out waiting")
+"""What collectives say when another rank is gone."""
+
+OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "downstream")
+"""Groups of which nothing is chosen by default."""
 
 Main = Callable[[DictConfig], Any]
 
@@ -67,6 +81,26 @@ def free_controls(arguments: list[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
 
 
+def null_groups(arguments: list[str]) -> list[str]:
+    """Let `GROUP=null` choose nothing, which Hydra does not understand: the group's `none`, or no choice where that is the default.
+
+    Raises:
+        ConfigError: a group that has to be chosen.
+    """
+    kept = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        folder = config_dir() / key
+        if value != "null" or not key or not folder.is_dir():
+            kept.append(argument)
+        elif (folder / "none.yaml").is_file():
+            kept.append(f"{key}=none")
+        elif key not in OPTIONAL_GROUPS:
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise ConfigError(f"{key}=null: expected one of {known}")
+    return kept
+
+
 def each_source(*sides: str) -> Callable[[list[str]], list[str]]:
     """Let `range=VALUE` stand for `range.SIDE=VALUE` of every side."""
 
@@ -84,6 +118,7 @@ def _run(
     task: Task, prepare: Callable[[list[str]], list[str]] | None, after_sweep: Callable[[Path], Any] | None
 ) -> int:
     full_error = task.full_error == "1"
+    logging.raiseExceptions = full_error  # a log that cannot be written (a full disk) is not worth a traceback per line
     original = sys.argv
     # Launchers register what they take under the names of our files, and Hydra has not dropped that yet.
     warnings.filterwarnings("ignore", "(?s).*validated against ConfigStore schema.*")
@@ -93,7 +128,7 @@ def _run(
         return 0
     try:
         arguments = original[1:] if prepare is None else prepare(original[1:])
-        sys.argv = [original[0], *quote_paths(full_overrides(arguments))]
+        sys.argv = [original[0], *quote_paths(full_overrides(null_groups(arguments)))]
         start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
         with environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{task.name}"):
@@ -145,7 +180,17 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     """
     for cause in causes(error):
         if isinstance(cause, FusionError):
-            return " ".join(str(cause).splitlines())
+            return _own_words(cause)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+            return _disk_line(cause)
+        if isinstance(cause, RuntimeError) and (
+            found := re.search(r"DataLoader worker.*killed by signal: (.*)", str(cause))
+        ):
+            return (
+                f"a process that loads data was ended ({found[1].rstrip('. ')}): too little memory (lower data.num_workers), or "
+                "a file that crashes a decoder (python -m fusion.data action=verify finds it)"
+            )
     if isinstance(error, InstantiationException):
         return None
     if isinstance(error, MissingMandatoryValue):
@@ -155,6 +200,21 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     if isinstance(error, OmegaConfBaseException):
         return f"'{error.full_key}': {first_line(error)}" if error.full_key else first_line(error)
     return None
+
+
+def _own_words(error: FusionError) -> str:
+    """The text of an error; of one that a loading process raised, without the traceback that PyTorch puts into it."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        text = text.rsplit(f"{type(error).__name__}: ", 1)[-1]
+    return " ".join(text.splitlines())
+
+
+def _disk_line(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the disk: free some, or write elsewhere (run_dir, paths.log_dir, out)"
+    return f"{where}{error.strerror or error}; give a place that can be read and written"
 
 
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:

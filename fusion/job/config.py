@@ -18,6 +18,7 @@ from fusion.errors import ConfigError, DataError, FusionError
 from fusion.job.aliases import with_present_names
 from fusion.job.plugins import TRUSTED, how_to_trust, trusted_packages
 from fusion.job.source import Parameters, check_of, parameters_of
+from fusion.job.types import expected, fits, hints_of
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -100,8 +101,9 @@ def check(cfg: DictConfig | Mapping[str, Any], path: str = "") -> dict[str, Any]
     """
     config = with_present_names(plain(cfg))
     for node_path, node in _targets(config, path):
-        target = _locate(node["_target_"], node_path)
+        target = locate(node["_target_"], node_path)
         _check_keywords(_parameters(target), node, node_path)
+        _check_types(target, node, node_path)
         _check_values(getattr(target, "check_config", None), node, node_path)
     return config
 
@@ -165,7 +167,7 @@ def instantiate(cfg: Any, **extra: Any) -> Any:
         return None
     config = with_present_names(plain(cfg))
     for node_path, node in _targets(config, ""):
-        _locate(node["_target_"], node_path)
+        locate(node["_target_"], node_path)
     if extra:  # added to a partial: Hydra would copy the objects in `extra`
         config = {**config, "_partial_": True}
     try:
@@ -203,7 +205,16 @@ def _targets(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{path}.{index}" if path else str(index))
 
 
-def _locate(target: str, path: str) -> Any:
+def locate(target: str, path: str) -> Any:
+    """What a dotted name means.
+
+    Args:
+        target: dotted name of a class or function of a trusted package.
+        path: dotted key of its node, for messages.
+
+    Raises:
+        ConfigError: of another package, or no such class or function.
+    """
     where = f"{path}._target_" if path else "_target_"
     trusted = trusted_packages()
     if target.split(".", 1)[0] not in trusted:
@@ -283,6 +294,25 @@ def _check_keywords(parameters: Parameters, node: dict[str, Any], path: str) -> 
     missing = [key for key, required in accepted.items() if required and key not in given]
     if missing:
         raise ConfigError(f"'{dot}{missing[0]}' is missing: {name} needs it")
+
+
+def _check_types(target: Any, node: dict[str, Any], path: str) -> None:
+    """Values against annotations, of the class that first names a parameter."""
+    functions = (
+        [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+        if isinstance(target, type)
+        else [target]
+    )
+    hints: dict[str, Any] = {}
+    for function in functions:
+        hints = hints_of(function) | hints
+    for key, value in node.items():
+        if key in _RESERVED or key not in hints or fits(value, hints[key]):
+            continue
+        if value is not None or not fits("", hints[key]):  # what is not given yet is for the class to ask for
+            full = f"{path}.{key}" if path else key
+            shown = "null" if value is None else str(value) or "(empty)"
+            raise ConfigError(f"{full}={shown:.100}: expected {expected(hints[key])}")
 
 
 def _check_values(hook: Callable[..., Any] | None, node: dict[str, Any], path: str) -> None:

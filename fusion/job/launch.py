@@ -1,12 +1,14 @@
-"""Starting the processes of one run. Each job, also of a sweep, becomes one `torch.distributed.run` of its own.
+"""Starting the processes of one run, one per device. Each job, also of a sweep, gets processes of its own.
 
 Lightning's own launcher repeats the command line of the process; inside a sweep that would repeat the sweep.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,13 +18,24 @@ from hydra.types import RunMode
 
 from fusion.errors import ConfigError, FusionError
 
+POLL = 0.1
+"""Seconds between two looks at the ranks."""
+GRACE = 60.0
+"""Seconds that ranks have to save what they have."""
+
 
 class ProcessesFailed(FusionError):
-    """The processes of a run ended with an error that they have already described."""
+    """A rank of a run ended with an error that it has described, or was killed."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the processes of this run ended with status {status}; what they said is above")
-        self.status = status
+    def __init__(self, rank: int, code: int) -> None:
+        if code < 0:
+            name = signal.Signals(-code).name
+            super().__init__(
+                f"rank {rank} of this run was ended by {name}; go on from its last checkpoint with resume="
+            )
+        else:
+            super().__init__(f"rank {rank} of this run ended with status {code}; what it said is above")
+        self.status = code if code > 0 else 1
 
 
 def process_count(trainer: dict[str, Any]) -> int:
@@ -97,15 +110,7 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, r
     if isinstance(devices, list) and torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in devices)
         overrides.append(f"++trainer.devices={processes}")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-        "-m",
-        module,
-    ]
+    command = [sys.executable, "-m", module]
     for source in settings.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
@@ -114,31 +119,68 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, r
     command += ["--config-name", str(settings.job.config_name), *overrides]
     # Only this process keeps Hydra's files and log.
     command += [f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    status = _wait(subprocess.Popen(command, env=environment, cwd=settings.runtime.cwd))
-    if status:
-        raise ProcessesFailed(status)
+    environment |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "WORLD_SIZE": str(processes),
+        "NODE_RANK": "0",
+    }
+    environment.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    ranks = [
+        subprocess.Popen(
+            command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=settings.runtime.cwd
+        )
+        for rank in range(processes)
+    ]
+    _wait(ranks)
 
 
 def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """Wait for all ranks; end the others when one ends with an error, or when this process is told to stop.
+
+    Raises:
+        ProcessesFailed: a rank ended with an error.
+    """
+
     def stop(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal told the children too: let them save
-        process.wait(timeout=120)
-        raise
-    finally:
+        while any(rank.poll() is None for rank in ranks):
+            if any(rank.poll() for rank in ranks):
+                break
+            time.sleep(POLL)
+        failed = next((number for number, rank in enumerate(ranks) if rank.poll()), None)
+        if failed is not None:
+            raise ProcessesFailed(failed, ranks[failed].returncode)
+    finally:  # also after Ctrl-C, of which only a terminal tells the children
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end(ranks)
         signal.signal(signal.SIGTERM, before)
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        signal.signal(signal.SIGINT, interrupts)
+
+
+def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM, upon which ranks stop at the end of their step and save; after a minute SIGKILL."""
+    alive = [rank for rank in ranks if rank.poll() is None]
+    for rank in alive:
+        rank.terminate()
+    end = time.monotonic() + GRACE
+    for rank in alive:
+        try:
+            rank.wait(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()

@@ -33,7 +33,7 @@ def _quoted(argument: str, sweeps: bool) -> str:
         return argument
     if not _exists(value) and _is_hydras(value, sweeps):
         return argument
-    if key == "resume" and value.lower() in ("true", "false"):  # of scoring, where it is a switch
+    if key in ("resume", "contact_sheet") and value.lower() in ("true", "false"):  # switches of some commands
         return argument
     if re.fullmatch(r"[\w./\\-]*[A-Za-z_/][\w./\\-]*", value, re.ASCII) and not _looks_typed(value):
         return argument  # nothing that Hydra could read otherwise

@@ -10,22 +10,30 @@ import time
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, WeightsError
-from fusion.files import write_text
+from fusion.files import is_bomb, write_text
 from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
+from fusion.job.recorded import check_recorded_arguments, check_recorded_overrides
 from fusion.job.records import read_json
 from fusion.job.resolvers import CHECKPOINTS, run_folder
 from fusion.job.sweep import PLAN
 from fusion.version import __version__
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 CONFIG = "config.yaml"
 MANIFEST = "run.json"
 RESULTS = "results.json"
+LOCK = ".lock"
 
 FREE_TO_CHANGE = (
     "data.val.*", "data.test.*", "data.predict.*", "*.root", "*.cache", "*num_workers", "*pin_memory",
@@ -49,8 +57,11 @@ def resume_checkpoint(resume: str | None) -> Path | None:
         return path
     last = path / CHECKPOINTS / "last.ckpt"
     if not last.is_file():
-        what = "no such run folder" if not path.is_dir() else f"no {CHECKPOINTS}/last.ckpt in it, so nothing to resume"
-        raise ConfigError(f"resume={resume}: {what}; start a new run without resume=")
+        if not path.is_dir():
+            raise ConfigError(f"resume={resume}: no such run folder; start a new run without resume=")
+        raise ConfigError(
+            f"resume={resume}: no {CHECKPOINTS}/last.ckpt in it yet, so nothing to resume; start it again with run_dir={resume}"
+        )
     return last
 
 
@@ -68,15 +79,30 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     if not resume or resume == "null":
         return arguments
     if plan := read_json(Path(resume) / PLAN):  # a sweep: its jobs go on
-        again = [line for line in plan["arguments"] if _key(line) not in {*given, "hydra.sweep.dir"}]
+        recorded = plan.get("arguments")
+        if isinstance(recorded, list):
+            recorded = [line for line in recorded if not isinstance(line, str) or _key(line) not in given]
+        again = check_recorded_arguments(recorded, str(Path(resume) / PLAN))
         place = arguments.index(given["resume"])
         again.append(f"hydra.sweep.dir={resume}")
         return ["-m", *arguments[:place], *again, *arguments[place + 1 :]]
     resume_checkpoint(resume)  # before Hydra makes folders
     saved = Path(run_folder(resume, "")) / MANIFEST
     manifest = _read_json(saved) if saved.is_file() else {}
-    kept = [line for line in manifest.get("overrides", []) if _key(line) not in {*given, "run_dir"}]
+    recorded = manifest.get("overrides", [])
+    if isinstance(recorded, list):
+        recorded = [line for line in recorded if not isinstance(line, str) or _key(line) not in given]
+    kept = check_recorded_overrides(recorded, str(saved))
     return [*arguments[:start], *kept, *arguments[start:]]
+
+
+def given_overrides() -> list[str]:
+    """The job's overrides as they are recorded: what it is, not where it goes on."""
+    if not HydraConfig.initialized():
+        return []
+    return [
+        line for line in HydraConfig.get().overrides.task if _key(line) not in ("run_dir", "resume", "force_resume")
+    ]
 
 
 def _is_override(arguments: list[str], index: int) -> bool:
@@ -106,10 +132,15 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
     import torch
 
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("fusion", {})
+        if is_bomb(checkpoint):
+            raise WeightsError(f"{checkpoint}: refused, it grows when it is unpacked")
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(f"{checkpoint}: not a readable checkpoint ({type(error).__name__})") from error
-    before = with_present_names(saved.get("fingerprint"))
+    _check_parts(content, checkpoint)
+    before = with_present_names((content.get("fusion") or {}).get("fingerprint"))
     if not before or force:
         return
     differing = sorted(key for key in before.keys() | current.keys() if before.get(key) != current.get(key))
@@ -121,41 +152,100 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         )
 
 
+def _check_parts(content: Any, checkpoint: Path) -> None:
+    """Refuse a checkpoint that training could not go on from."""
+    expected = {
+        "state_dict": dict, "loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int,
+        "global_step": int, "callbacks": dict,
+    }  # fmt: skip
+    if not isinstance(content, dict):
+        raise WeightsError(f"{checkpoint}: expected a checkpoint of a training, found {type(content).__name__}")
+    wrong = [key for key, kind in expected.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise WeightsError(
+            f"{checkpoint}: not a checkpoint that training can go on from ({', '.join(wrong)} missing or damaged); start a "
+            "new run, or load the weights alone with ckpt_path="
+        )
+    record = content.get("fusion") or {}
+    if not isinstance(record, dict) or not isinstance(record.get("fingerprint") or {}, dict):
+        raise WeightsError(f"{checkpoint}: its record is damaged; start a new run")
+
+
 class RunFolder:
-    """Writes a run's configuration, manifest and results, each whole or not at all. Only rank 0 writes.
+    """A run's configuration, record and results, each written whole or not at all. Only rank 0 writes.
+
+    A folder belongs to one process at a time, which holds a lock on it, and its record only grows: every start adds a part.
+    What a start changes (configuration, overrides) takes effect with `accept`, once training has begun: a refused override
+    leaves no trace but its part.
 
     Args:
-        path: the folder; it exists.
+        path: the folder; made if it is missing.
         config: plain configuration of the run.
         resuming: whether a run already in the folder is continued.
         overrides: command-line overrides of the job.
+        hint: what to do when the folder holds a run already.
 
     Raises:
-        ConfigError: the folder holds another run and `resuming` is not set.
+        ConfigError: another process works in the folder, or it holds another run and `resuming` is not set.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resuming: bool, overrides: list[str]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, config: dict[str, Any], resuming: bool, overrides: list[str], hint: str = ""
+    ) -> None:
+        self.path, self.config, self.overrides = path, config, overrides
+        self._hint = hint or f"continue it with resume={path}, or choose another run_dir"
         self.writes = os.environ.get("RANK", "0") == "0"
-        manifest = path / MANIFEST
+        self.manifest: dict[str, Any] = {}
         if not self.writes:
-            self.manifest: dict[str, Any] = {}
             return
-        if manifest.is_file() and not resuming:
-            raise ConfigError(f"{path} already holds a run: continue it with resume={path}, or choose another run_dir")
-        path.mkdir(parents=True, exist_ok=True)
-        before = _read_json(manifest) if manifest.is_file() else {}
-        parts = before.get("parts", [])
-        if (path / CONFIG).is_file():
-            os.replace(path / CONFIG, path / f"config.{len(parts)}.yaml")  # of the part before
-        write_text(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
-        part = {"started": _now(), "command": [sys.executable, *sys.argv], "status": "running"} | environment()
-        self.manifest = {
-            "name": config.get("name"),
-            "overrides": overrides,
-            "logger_id": before.get("logger_id") or secrets.token_hex(4),
-            "parts": [*parts, part],
+        self._lock = _claim(path)
+        try:
+            self._begin(resuming)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _begin(self, resuming: bool) -> None:
+        file = self.path / MANIFEST
+        before = _read_json(file) if file.is_file() else {}
+        if before and not resuming and not self._restarts(before):
+            raise ConfigError(f"{self.path} already holds a run: {self._hint}")
+        parts = before.get("parts")
+        part = {
+            "started": _now(),
+            "command": [sys.executable, *sys.argv],
+            "overrides": self.overrides,
+            "status": "starting",
         }
+        self.manifest = {
+            "name": self.config.get("name"),
+            "overrides": before.get("overrides", self.overrides) if resuming else self.overrides,
+            "logger_id": before.get("logger_id") or secrets.token_hex(4),
+            "parts": [*(parts if isinstance(parts, list) else []), part | environment()],
+        }
+        self._save()
+        if not (self.path / CONFIG).is_file():
+            write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self.config)))
+
+    def _restarts(self, before: dict[str, Any]) -> bool:
+        """Whether this is the same run, which ended before it had anything to go on from, or one that was refused."""
+        names = (RESULTS, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/exception.ckpt")
+        left = any((self.path / name).is_file() for name in names)
+        parts = before.get("parts")
+        refused = isinstance(parts, list) and all(isinstance(p, dict) and p.get("status") == "refused" for p in parts)
+        return not left and (refused or before.get("overrides") == self.overrides)
+
+    def accept(self) -> None:
+        """Note that the part has begun to train: from now on the run has its configuration and overrides."""
+        if not self.writes:
+            return
+        text, file = OmegaConf.to_yaml(OmegaConf.create(self.config)), self.path / CONFIG
+        number = len(self.manifest["parts"]) - 1
+        if number and file.is_file() and file.read_text(encoding="utf-8") != text:
+            write_text(self.path / f"config.{number}.yaml", file.read_text(encoding="utf-8"))  # of the part before
+        write_text(file, text)
+        self.manifest["overrides"] = self.overrides
+        self.manifest["parts"][-1]["status"] = "running"
         self._save()
 
     @property
@@ -164,10 +254,13 @@ class RunFolder:
         return self.manifest.get("logger_id")
 
     def finish(self, status: str) -> None:
-        """Note how this part of the run ended."""
+        """Note how this part of the run ended, and let go of the folder."""
         if self.writes:
-            self.manifest["parts"][-1] |= {"status": status, "ended": _now()}
-            self._save()
+            try:
+                self.manifest["parts"][-1] |= {"status": status, "ended": _now()}
+                self._save()
+            finally:
+                self._lock.close()
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Write the final numbers."""
@@ -176,6 +269,40 @@ class RunFolder:
 
     def _save(self) -> None:
         write_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+
+
+def _claim(path: Path) -> IO[str]:
+    """An open, locked file in the folder; the system gives the lock back when the process ends, however it ends.
+
+    Raises:
+        ConfigError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK).open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir={path}: cannot be written ({error.strerror or error}); choose another run_dir"
+        ) from error
+    if fcntl is not None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise ConfigError(f"{path}: another process works in this run folder; choose another run_dir") from error
+        except OSError:  # a file system without locks
+            pass
+    return lock
+
+
+def recorded_again(path: Path, overrides: list[str]) -> dict[str, Any] | None:
+    """The record of a job of the same overrides that is in a folder already; None if there is none.
+
+    Raises:
+        ConfigError: its record is damaged.
+    """
+    manifest = _read_json(path / MANIFEST) if (path / MANIFEST).is_file() else {}
+    return manifest if manifest and manifest.get("overrides") == overrides else None
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -221,6 +348,9 @@ def _now() -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content

@@ -27,6 +27,7 @@ from fusion.job.records import (
     job_value,
     set_aside,
 )
+from fusion.job.schema import check_values
 from fusion.job.sweep import Job, Sweep, identity
 
 SWEEP_FOLDER = "FUSION_SWEEP_FOLDER"
@@ -70,6 +71,7 @@ class Task:
         settings = HydraConfig.get()
         _adopt_ranks()
         try:
+            check_values(cfg, self.name)
             load_plugins(OmegaConf.select(cfg, "imports"))
         except FusionError as error:
             if settings.mode == RunMode.MULTIRUN:

@@ -1,13 +1,17 @@
 """Putting checkpoints, ours and others', into models."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fusion.errors import WeightsError
+from fusion.files import is_bomb
 from fusion.hub import differences
 from fusion.models.checkpoint import RECORD
 from fusion.models.trained import TrainedModel
@@ -38,9 +42,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_bomb(path):
+            raise WeightsError(f"{path}: refused, it grows when it is unpacked")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, MemoryError) as error:
         raise WeightsError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
+    except WeightsError:
+        raise
     except Exception as error:  # torch.load raises pickle errors of several kinds
         raise WeightsError(f"{path}: refused, it holds more than tensors and plain values") from error
     if not isinstance(content, dict):
@@ -49,9 +57,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """Configuration of the model that a checkpoint of ours was saved from."""
+    """Configuration of the model that a checkpoint of ours was saved from, as the file has it; None if it has none."""
     record = checkpoint.get(RECORD)
     return record["model"] if isinstance(record, dict) and record.get("model") else None
+
+
+def recorded_name(checkpoint: dict[str, Any]) -> str | None:
+    """Name of the run that saved a checkpoint, as a word that is safe in paths; None if it does not say."""
+    record = checkpoint.get(RECORD)
+    name = record.get("name") if isinstance(record, dict) else None
+    return re.sub(r"[^\w.-]+|^\.+", "_", name)[:100] if isinstance(name, str) and name else None
 
 
 def load_checkpoint(model: TrainedModel, path: str | Path, checkpoint: dict[str, Any] | None = None) -> None:
@@ -78,15 +93,32 @@ def load_checkpoint(model: TrainedModel, path: str | Path, checkpoint: dict[str,
         if own_reader is not None:
             own_reader(str(path))
             return
-        state = content.get("state_dict", content)
-        content = {"state_dict": dict(state)}
-    saved_from = (recorded_model(content) or {}).get("_target_", "").rsplit(".", 1)[-1]
+        content = {"state_dict": content.get("state_dict", content)}
+    check_state(content.get("state_dict"), path)
+    content["state_dict"] = dict(content["state_dict"])
+    saved = recorded_model(content)
+    saved_from = str(saved.get("_target_", "") if isinstance(saved, Mapping) else "").rsplit(".", 1)[-1]
     if saved_from and saved_from not in (cls.__name__ for cls in type(model).__mro__):
         raise WeightsError(
             f"{path} holds a {saved_from}, not a {type(model).__name__}: choose its model, or leave it out"
         )
-    model.on_load_checkpoint(content)
+    try:
+        model.on_load_checkpoint(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: its record is damaged ({type(error).__name__})") from error
     state = content["state_dict"]
     if problems := differences(model.state_dict(), state):
         raise WeightsError(f"{path}: these are not the weights of this {type(model).__name__}: {problems}")
     model.load_state_dict(state)
+
+
+def check_state(state: Any, path: Path) -> None:
+    """Refuse what is no state dict.
+
+    Raises:
+        WeightsError: not a mapping of names to tensors.
+    """
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise WeightsError(f"{path}: no state dict in it, expected names with tensors")

@@ -16,9 +16,10 @@ from fusion.errors import ConfigError
 from fusion.models.checkpoint import restore_frozen, state_digest, write_record
 from fusion.models.compiled import compile_in_place, compile_mode
 from fusion.models.output import FusionOutput
+from fusion.parts import RecordedModel
 
 
-class TrainedModel(LightningModule, ABC):
+class TrainedModel(RecordedModel, LightningModule, ABC):
     """A network that learns from pairs of images.
 
     Subclasses implement `training_terms`, and `_evaluate` with `_finish_evaluation` for validation and test. They may override
@@ -123,12 +124,15 @@ class TrainedModel(LightningModule, ABC):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not every or (self.trainer.global_step + 1) % every:
             return
-        values = torch.stack(list(self._latest.values()))
+        for name, value in zip(self._latest, self._latest_means(), strict=True):
+            self.log(name, value, prog_bar=name.endswith("/loss"), batch_size=batch_size)
+
+    def _latest_means(self) -> Tensor:
+        values = torch.stack([value.to(self.device) for value in self._latest.values()])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(values)
             values /= dist.get_world_size()
-        for name, value in zip(self._latest, values, strict=True):
-            self.log(name, value, prog_bar=name.endswith("/loss"), batch_size=batch_size)
+        return values
 
     def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
         return self._evaluate(batch)
@@ -199,10 +203,14 @@ class TrainedModel(LightningModule, ABC):
         keys = self.frozen_state_keys()
         about = {"name": self.run_name, "model": self.config or {}, "fingerprint": self.fingerprint or {}}
         write_record(checkpoint, about, keys, self._digest(keys), self.backbone_name())
+        if self._latest:  # a resumed run logs the tasks that are not its first turn as an undisturbed one does
+            checkpoint["latest"] = dict(zip(self._latest, self._latest_means().tolist(), strict=True))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         keys = self.frozen_state_keys()
         restore_frozen(checkpoint, self.state_dict(), keys, self._digest(keys), self.backbone_name())
+        latest = checkpoint.get("latest") or {}
+        self._latest = {str(name): torch.tensor(float(value)) for name, value in latest.items()}
         self._regroup(checkpoint.get("optimizer_states", ()))
 
     def _regroup(self, states: Sequence[dict[str, Any]]) -> None:

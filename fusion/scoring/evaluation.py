@@ -15,7 +15,7 @@ from fusion.files import markdown, write_csv, write_text
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.measured import record
-from fusion.job.runs import read_results
+from fusion.job.runs import RunFolder, given_overrides, read_results
 from fusion.metrics import MetricKey, Suite, full_reference, info
 from fusion.models.base import FusionModel
 from fusion.scoring.board import log_scores, mean_rows, open_loggers
@@ -61,6 +61,23 @@ def evaluate(cfg: DictConfig) -> float | None:
     check_shared_folder()
     hush()
     seed_everything(config["seed"], workers=True, verbose=False)
+    settings = {**config, "control": plain(cfg.control)}
+    run = RunFolder(folder, settings, False, given_overrides(), hint="choose another run_dir")
+    status = "failed"
+    try:
+        value = _evaluate(cfg, config, columns, folder, run)
+        status = "finished"
+    except (KeyboardInterrupt, SystemExit):
+        status = "interrupted"
+        raise
+    finally:
+        run.finish(status)
+    return value
+
+
+def _evaluate(
+    cfg: DictConfig, config: dict[str, Any], columns: list[Column], folder: Path, run: RunFolder
+) -> float | None:
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     wanted = model_of_job(cfg)
     model = build_model(wanted, cfg.ckpt_path)
@@ -71,6 +88,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if isinstance(wanted, Checkpoint) else None
     downstream = instantiate(config.get("downstream"))
+    run.accept()
     metrics = [column.name for column in columns]
     loggers = open_loggers(config) if os.environ.get("RANK", "0") == "0" else []
     sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []
@@ -82,8 +100,12 @@ def evaluate(cfg: DictConfig) -> float | None:
     for name in config["baselines"]:
         watchers = [] if downstream is None else [downstream.callback(name)]
         rows += score_model(name, load_model(name), data, metrics, config, folder, watchers)
+    metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
+    values = [row[metric] for row in rows[:own] if metric in row]
+    value = fmean(values) if values else None
     if os.environ.get("RANK", "0") == "0":
         write_tables(rows, folder, columns)
+        run.write_results({"value": value, "monitor": metric, "metrics": {}})
         print((folder / "summary.md").read_text(), end="")
         for path in [] if downstream is None else downstream.write(folder):
             print(path.read_text() if path.suffix == ".md" else path)
@@ -93,9 +115,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
         if sheet:
             print(f"contact sheet: {folder / 'contact_sheet.png'}")
-    metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
-    values = [row[metric] for row in rows[:own] if metric in row]
-    return fmean(values) if values else None
+    return value
 
 
 def score_model(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.pairs import natural_key
 from fusion.data.files.ranges import check_range
 from fusion.device import pick_device
@@ -42,6 +43,7 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         DataError: for a missing folder or sources that share no name.
         PartialError: after everything else was scored and written, if some images could not be.
     """
+    set_max_pixels((config.get("data") or {}).get("max_pixels"))
     suite, out = Suite.from_config(config["suite"]), Path(config["out"])
     reading = _reading(config)
     settings = _settings(suite, config) | ({"reading": reading} if reading else {})

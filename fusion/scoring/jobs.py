@@ -20,8 +20,12 @@ class Job:
     files: tuple[Path, Path, Path]  # a, b, fused
 
 
-def images_of(folder: Path) -> dict[str, Path]:
+def images_of(folder: Path, doubles: list[str] | None = None) -> dict[str, Path]:
     """Images of a folder and of the folders in it, by stem, in natural order.
+
+    Args:
+        folder: the folder.
+        doubles: gets a line for every stem that two images have, which is then left out; None refuses them.
 
     Raises:
         DataError: if the folder is missing, has no image, or two images of one stem.
@@ -37,12 +41,17 @@ def images_of(folder: Path) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     found: dict[str, Path] = {}
+    twice: set[str] = set()
     for path in sorted(files, key=lambda p: natural_key(stem_of(p))):
         stem = stem_of(path)
         if stem in found:
-            raise DataError(f"{folder}: {found[stem]} and {path} have the same name; keep one of them")
+            line = f"{folder}: {found[stem].name} and {path.name} have the same name; keep one of them"
+            if doubles is None:
+                raise DataError(line)
+            doubles.append(line)
+            twice.add(stem)
         found[stem] = path
-    return found
+    return {stem: path for stem, path in found.items() if stem not in twice}
 
 
 def find_jobs(a: Path, b: Path, fused: dict[str, Path], rule: str = "auto") -> tuple[list[Job], list[str]]:
@@ -61,17 +70,18 @@ def find_jobs(a: Path, b: Path, fused: dict[str, Path], rule: str = "auto") -> t
         DataError: if a folder is missing or empty, or the sources share no name.
     """
     one_folder = a.resolve() == b.resolve()
-    pairs, alone = pair_sources(images_of(a), images_of(b), one_folder)
+    problems: list[str] = []
+    pairs, alone = pair_sources(images_of(a, problems), images_of(b, problems), one_folder)
     if rule != "auto" or not (pairs or one_folder):
         found_pairs, _ = pair_files_of(a, b, rule=rule)
         pairs, alone = {Path(pair.name).name: (pair.a, pair.b) for pair in found_pairs}, []
     if not pairs:
         hint = "no SCENE_A with SCENE_B" if one_folder else "no name in common, and no SCENE_A with SCENE_B"
         raise DataError(f"{a} and {b}: {hint}; sources pair by file name")
-    problems = [f"{stem}: source without a partner" for stem in alone]
+    problems += [f"{stem}: source without a partner" for stem in alone]
     jobs = []
     for method, folder in fused.items():
-        found, missing = match_fused(list(pairs), images_of(folder), method)
+        found, missing = match_fused(list(pairs), images_of(folder, problems), method)
         jobs += [Job(method, name, (*pairs[name], path)) for name, path in found.items()]
         problems += [f"{method}, {name}: {reason}" for name, reason in missing.items()]
     return jobs, problems

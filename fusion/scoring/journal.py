@@ -37,11 +37,19 @@ class Journal:
 
     def _load(self, settings: dict[str, Any]) -> None:
         records = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed run may be cut
                 records.append(json.loads(line))
-        if records and records[0].get("settings") == json.loads(json.dumps(settings)):
-            self._done = {(r["method"], r["image"]): (r["stamp"], r["values"]) for r in records[1:] if "values" in r}
+        if (
+            not records
+            or not isinstance(records[0], dict)
+            or records[0].get("settings") != json.loads(json.dumps(settings))
+        ):
+            return
+        for record in records[1:]:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # damaged: scored again
+                values = {str(key): float(value) for key, value in record["values"].items()}
+                self._done[record["method"], record["image"]] = (record["stamp"], values)
 
     @staticmethod
     def _line(method: str, image: str, mark: str, values: dict[str, float]) -> str:

@@ -4,8 +4,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
@@ -23,9 +24,12 @@ from fusion.errors import DataError, FusionError
 from fusion.job.notices import Notices
 from fusion.metrics import MetricKey, compute
 from fusion.scoring.jobs import Job
+from fusion.scoring.workers import Died, in_processes
 
 # a fork server imports torch once for all workers, spawned ones would each on their own
 START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+
+DIED = "the process that scored it ended without an answer (a damaged file, or too little memory: lower workers)"
 
 Loaded = tuple[Tensor, Tensor, Tensor] | str
 SIDES = ("a", "b", "fused")
@@ -117,12 +121,13 @@ def run_jobs(
     workers, reading = min(workers or processors(), len(jobs)), reading or {}
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
-            start = ProcessPoolExecutor(workers, get_context(START), _start_worker, (_homes(keys),))
-            pool: Executor = stack.enter_context(start)
-            for job, result in _ahead(pool, _score_file, [(job, keys, dtype, reading) for job in jobs], 4 * workers):
-                yield job, result
+            calls = [(job, keys, dtype, reading) for job in jobs]
+            start = partial(_start_worker, _homes(keys))
+            results = in_processes(_score_file, calls, workers, get_context(START), start, 4 * workers)
+            for job, result in zip(jobs, results, strict=True):
+                yield job, f"{job.method}, {job.image}: {DIED}" if isinstance(result, Died) else result
             return
-        pool = stack.enter_context(ThreadPoolExecutor(4))
+        pool: Executor = stack.enter_context(ThreadPoolExecutor(4))
         for job, images in _ahead(pool, _load, [(job, reading) for job in jobs], 8):
             yield job, _measure(job, images, keys, dtype, device)
 

@@ -2,22 +2,22 @@
 
 import inspect
 import logging
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from fusion.api import new_model
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.records import checkpoint_to_continue
@@ -26,12 +26,15 @@ from fusion.job.runs import (
     RunFolder,
     check_resumable,
     fingerprint,
+    given_overrides,
     read_results,
+    recorded_again,
     resume_checkpoint,
 )
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
 from fusion.training.callbacks.best_epoch import best_epoch
+from fusion.training.checkpoint_io import AtomicCheckpointIO
 from fusion.training.dry_run import dry_run_data
 from fusion.training.opening import Opening
 
@@ -79,24 +82,27 @@ def train(cfg: DictConfig) -> float | None:
     check_metrics(config["evaluation"])
     folder = Path(config["paths"]["output_dir"])
     processes = process_count(config["trainer"])
-    checkpoint = resume_checkpoint(config.get("resume"))
+    overrides = given_overrides()
+    checkpoint = resume_checkpoint(config.get("resume") or _requeued(folder, overrides))
     if checkpoint is not None:
         check_resumable(checkpoint, fingerprint(config), force=config.get("force_resume", False))
     if processes > 1 and not launched():
-        launch("fusion.train", processes, config["trainer"], folder, config.get("resume"))
+        launch("fusion.train", processes, config["trainer"], folder, str(checkpoint) if checkpoint else None)
         return read_results(folder).get("value")
     check_shared_folder()
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     run = RunFolder(folder, config, resuming=checkpoint is not None, overrides=overrides)
     status = "failed"
     loggers: list[Logger] = []
+    started = Started(run.accept)
     try:
-        value = _fit(config, run, checkpoint, loggers)
+        value = _fit(config, run, checkpoint, loggers, started)
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
         if run.writes and not job_label() and (kept := checkpoint_to_continue(folder)):
             print(f"interrupted; continue with: python -m fusion.train resume={kept}")
+        raise
+    except FusionError:
         raise
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
@@ -104,12 +110,49 @@ def train(cfg: DictConfig) -> float | None:
         raise FusionError(
             f"out of GPU memory ({first_line(error)}): lower data.batch_size or data.crop_size, or trainer.precision"
         ) from error
+    except OSError:
+        raise  # the disk, not the checkpoint
+    except Exception as error:
+        if checkpoint is not None and not started.has and run.writes:
+            raise WeightsError(
+                f"{checkpoint}: training cannot go on from it ({type(error).__name__}: {first_line(error):.200})"
+            ) from error
+        raise
     finally:
-        run.finish(status)
-        _finish_loggers(loggers, status)
+        if not started.has and status == "failed":
+            status = "refused"
+        _close(run, status, loggers)
     if run.writes:
         print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
     return value
+
+
+def _close(run: RunFolder, status: str, loggers: list[Logger]) -> None:
+    try:
+        run.finish(status)
+        _finish_loggers(loggers, status)
+    except OSError as error:  # a full disk: what broke the run is on its way already
+        if status == "finished":
+            raise
+        logging.getLogger(__name__).warning("%s: %s", run.path, error)
+
+
+class Started(Callback):
+    """Tells when a training has begun: what came before it is a refusal."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell, self.has = tell, False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.has = True
+        self.tell()
+
+
+def _requeued(folder: Path, overrides: list[str]) -> str | None:
+    """What a job goes on from that SLURM has started again with the same command; None if it is new, or started by hand."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    kept = checkpoint_to_continue(folder) if again and recorded_again(folder, overrides) else None
+    return None if kept is None else str(kept)
 
 
 def check_job(cfg: DictConfig) -> None:
@@ -121,7 +164,9 @@ def check_job(cfg: DictConfig) -> None:
     check_metrics(check(cfg)["evaluation"])
 
 
-def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
+def _fit(
+    config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger], started: Started
+) -> float | None:
     hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
     seed_everything(config["seed"], workers=True, verbose=False)
@@ -134,12 +179,18 @@ def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, logger
     callbacks.append(Opening(run.path, str(config.get("name") or config["model"]["_target_"])))
     if not loggers:  # it insists on one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    trainer = build_trainer(config["trainer"], callbacks, loggers)
+    trainer = build_trainer(config["trainer"], [started, *callbacks], loggers)
     for logger in loggers:
         logger.log_hyperparams(
             flatten({key: config.get(key) for key in ("model", "data", "optimizer", "scheduler", "seed")})
         )
+    before = read_results(run.path) if checkpoint is not None else {}
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    if checkpoint is not None and not trainer.callback_metrics:  # nothing was left to train
+        if before:
+            print("nothing left to do: raise trainer.max_epochs or trainer.max_steps to train on; the results stay")
+            return before.get("value")
+        trainer.validate(model, data, verbose=False)
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
     best = _best_checkpoint(trainer, config.get("monitor", {}).get("metric"))
     value = best.best_model_score if best is not None else None
@@ -265,14 +316,15 @@ def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: l
         ConfigError: what Lightning has against a value.
     """
     try:
-        return instantiate(node, callbacks=callbacks, logger=loggers or False)
+        given = {} if node.get("plugins") else {"plugins": [AtomicCheckpointIO()]}
+        return instantiate(node, callbacks=callbacks, logger=loggers or False, **given)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def _chosen(group: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Nodes of a group of switchable parts; null switches one off."""
-    return [node for node in (group or {}).values() if node and "_target_" in node]
+    return [node for node in (group or {}).values() if isinstance(node, dict) and "_target_" in node]
 
 
 def _build_logger(node: dict[str, Any], run: RunFolder) -> Logger:

@@ -125,3 +125,18 @@ def test_save_weights_leaves_no_half_file(tmp_path):
     digest = hub.save_weights({"w": torch.ones(2)}, path)
     assert len(digest) == 64 and [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
     assert torch.equal(hub.read_state(path)["w"], torch.ones(2))
+
+
+def test_shipped_and_first_seen_weights_are_checked(no_network, tmp_path):
+    for name in ("mae_tiny", "tcmoa_tiny", "toar_base"):
+        assert hub.verify(hub.locate(name), name, hub.REGISTRY[name]) == hub.REGISTRY[name].sha256
+    no_network.mkdir()
+    path = no_network / "mae_visualize_vit_base.pth"
+    path.write_bytes(b"x")
+    assert hub.locate("mae_base") == path and (no_network / f"{path.name}.sha256").is_file()
+    path.write_bytes(b"another file")
+    with pytest.raises(WeightsError, match=r"mae_base.*sha256.*when it was first used"):
+        hub.locate("mae_base")
+    (no_network / "Final.model").write_bytes(b"not the published one")
+    with pytest.raises(WeightsError, match=r"gifnet.*the published file bfc1dfef"):
+        hub.locate("gifnet")

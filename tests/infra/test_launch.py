@@ -1,12 +1,17 @@
 """How many processes a trainer configuration means, and who starts them."""
 
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from fusion.errors import ConfigError
-from fusion.job.launch import launch, launched, process_count
+from fusion.job.launch import ProcessesFailed, _wait, launch, launched, process_count
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +62,32 @@ def test_launched_by(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_command_line_there_is_nothing_to_repeat(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="command line"):
         launch("fusion.train", 2, {"accelerator": "cpu", "devices": 2}, tmp_path)
+
+
+def ranks(*scripts: str) -> list[subprocess.Popen[bytes]]:
+    """Shells in place of ranks."""
+    return [subprocess.Popen(["sh", "-c", script]) for script in scripts]
+
+
+def test_a_rank_that_is_gone_ends_the_others_and_is_told_in_one_line(tmp_path: Path) -> None:
+    _wait(ranks("exit 0", "exit 0"))
+    with pytest.raises(
+        ProcessesFailed, match="rank 1 of this run ended with status 3; what it said is above"
+    ) as failed:
+        _wait(ranks("sleep 100", "exit 3"))
+    assert failed.value.status == 3
+    saving = f"trap 'echo saved > {tmp_path}/saved; exit 143' TERM; while true; do sleep 0.1; done"
+    with pytest.raises(ProcessesFailed, match="rank 1 of this run was ended by SIGKILL.*resume="):
+        _wait(ranks(saving, "sleep 0.5; kill -9 $$"))
+    assert (tmp_path / "saved").is_file()  # it had its time to save
+
+
+def test_the_launcher_hands_a_signal_on(tmp_path: Path) -> None:
+    saving = f"trap 'echo saved > {tmp_path}/saved; exit 143' TERM; while true; do sleep 0.1; done"
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    started = ranks(saving, "sleep 100")
+    timer.start()
+    with pytest.raises(SystemExit) as stopped:
+        _wait(started)
+    assert stopped.value.code == 143 and (tmp_path / "saved").is_file()
+    assert all(rank.poll() is not None for rank in started)

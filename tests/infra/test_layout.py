@@ -16,7 +16,7 @@ from fusion.job.config import config_dir
 ROOT = Path(fusion.__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "report", "dashboard", "data.__main__")
 LEVELS = (
-    ("errors", "version", "files", "lazy", "names"),
+    ("errors", "version", "files", "lazy", "names", "parts"),
     ("hub", "job", "device"),
     ("metrics", "data", "layers", "moe"),
     ("losses",),

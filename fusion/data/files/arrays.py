@@ -1,6 +1,8 @@
 """Pictures that are arrays: NumPy, NIfTI, FITS, OpenEXR, Radiance HDR, JPEG XL."""
 
+import contextlib
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,21 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from fusion.data.files.limits import check_pixels, open_image
 from fusion.data.files.raster import Metadata, Raster, limits_of
 from fusion.errors import DataError
+from fusion.files import is_bomb
 
 INSTALL = "python -m pip install 'fusion[formats]'"
 
 
 def read_numpy(path: Path, page: int = 0) -> Raster:
     """`.npy`, or `.npz` with one array: `(H, W)`, `(H, W, C)` or `(C, H, W)`; pickled objects are refused."""
-    content = _guarded(path, lambda: np.load(path, allow_pickle=False))
+    packed = zipfile.is_zipfile(path)
+    content = _guarded(path, lambda: np.load(path, mmap_mode=None if packed else "r", allow_pickle=False))
     if isinstance(content, np.lib.npyio.NpzFile):
         names = content.files
         if len(names) != 1:
             raise DataError(f"{path}: holds {len(names)} arrays ({', '.join(names[:5])}); expected one, the picture.")
+        if is_bomb(path, 1000):
+            raise DataError(f"{path}: it grows a thousandfold when it is unpacked; save it as .npy.")
         content = _guarded(path, lambda: content[names[0]])
-    return from_array(np.asarray(content), path)
+    if content.ndim > 1:
+        check_pixels(path, *sorted(content.shape)[:-3:-1])
+    return from_array(np.array(content), path)
 
 
 def read_nifti(path: Path, page: int | None = None) -> Raster:
@@ -40,6 +49,7 @@ def read_nifti(path: Path, page: int | None = None) -> Raster:
         shape = shape[:-1]
     if len(shape) not in (2, 3):
         raise DataError(f"{path}: a NIfTI file of shape {shape}; expected two or three dimensions.")
+    check_pixels(path, shape[0], shape[1])
     slices = shape[2] if len(shape) == 3 else 1
     number = slices // 2 if page is None else page
     if not 0 <= number < slices:
@@ -62,6 +72,8 @@ def read_fits(path: Path, page: int = 0) -> Raster:
     def read() -> Any:
         with fits.open(path, memmap=False) as units:
             for unit in units:
+                if unit.is_image and len(unit.shape) > 1:
+                    check_pixels(path, unit.shape[-1], unit.shape[-2])
                 if getattr(unit, "data", None) is not None and unit.is_image:
                     return np.array(unit.data)
         return None
@@ -92,6 +104,8 @@ def read_exr(path: Path, page: int = 0) -> Raster:
         raise DataError(f"{path}: reading OpenEXR needs the package OpenEXR ({INSTALL}).") from None
 
     def read() -> dict[str, np.ndarray]:
+        window = OpenEXR.InputFile(str(path)).header()["dataWindow"]
+        check_pixels(path, window.max.x - window.min.x + 1, window.max.y - window.min.y + 1)
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
         return {name: np.asarray(channel.pixels) for name, channel in channels.items()}
 
@@ -113,6 +127,10 @@ def read_hdr(path: Path, page: int = 0) -> Raster:
     """Radiance HDR (RGBE); its values are linear light."""
     import imagecodecs
 
+    with path.open("rb") as file:
+        size = re.search(rb"[-+][XY] (\d+) [-+][XY] (\d+)", file.read(4096))
+    if size is not None:
+        check_pixels(path, int(size[2]), int(size[1]))
     return from_array(np.asarray(_guarded(path, lambda: imagecodecs.rgbe_decode(path.read_bytes()))), path)
 
 
@@ -130,6 +148,8 @@ def read_jp2(path: Path, page: int = 0) -> Raster:
     """JPEG 2000 at its own depth, of which Pillow reads colour as 8 bit."""
     import imagecodecs
 
+    with contextlib.suppress(OSError, SyntaxError, ValueError), open_image(path):  # reads the header only
+        pass
     values = np.asarray(_guarded(path, lambda: imagecodecs.jpeg2k_decode(path.read_bytes())))
     return from_array(values, path, alpha_last=True)
 
@@ -140,6 +160,7 @@ def read_netpbm(path: Path, page: int = 0) -> Raster:
     header = re.match(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s", data)
     assert header is not None
     kind, width, height, white = (int(group) for group in header.groups())
+    check_pixels(path, width, height)
     count = width * height * (1 if kind == 5 else 3)
     if len(data) - header.end() < 2 * count:
         raise DataError(f"{path}: unreadable or truncated image (its data ends early); download or copy it again.")

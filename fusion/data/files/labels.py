@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fusion.data.files.image import read_image
+from fusion.data.files.limits import open_image
 from fusion.errors import DataError
 
 IGNORE = 255
@@ -92,7 +92,7 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
         DataError: unreadable, a colour picture, numbers above 255, or another size.
     """
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             values = np.array(file)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: unreadable or truncated class map ({error}); download or copy it again.") from error

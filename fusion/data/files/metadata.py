@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from fusion.data.files.limits import open_image
 from fusion.data.files.raster import Metadata
 
 _BASE_KEPT = (270, 271, 272, 305, 306, 315, 33432, 36867)
@@ -51,7 +52,7 @@ def exif_block(image: Image.Image) -> bytes | None:
 def exif_of_file(path: Path) -> bytes | None:
     """EXIF of a file whose pixels another library read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return exif_block(image)
     except Exception:
         return None

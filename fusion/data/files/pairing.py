@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusion.data.files.formats import is_readable, stem_of
-from fusion.data.files.pairs import Pair, by_number, expected, fold, natural_key, report_unpaired
+from fusion.data.files.pairs import Pair, by_number, expected, fold, looks_like_a_picture, natural_key, report_unpaired
 from fusion.errors import ConfigError, DataError
 
 RULES = ("auto", "stem", "number", "prefix", "suffix", "order")
@@ -64,6 +66,7 @@ def pair_files_of(
     if a.resolve() == b.resolve():
         return _within(a, found_a, layout)
     found_b = _listed(b, recursive, ignore, layout)
+    found_a, found_b = _without_doubles(a, found_a, b, found_b)
     if rule == "order":
         return _by_order(a, found_a, b, found_b)
     key, said = _choose(rule, a, found_a, b, found_b)
@@ -88,7 +91,35 @@ def _listed(folder: Path, recursive: bool, ignore: Sequence[Path] = (), layout: 
     files = [path for path in _walk(folder, recursive, left_out) if is_readable(path)]
     if not files:
         raise DataError(f"{folder}: no images in this folder{' or below it' if recursive else ''}.{expected(layout)}")
+    passed = [
+        path.name for path in folder.iterdir() if path.is_file() and path not in files and looks_like_a_picture(path)
+    ]
+    if passed:
+        warnings.warn(f"{folder}: passed over, not read as pictures: {', '.join(sorted(passed)[:20])}", stacklevel=2)
     return sorted(files, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+
+
+def _without_doubles(a: Path, found_a: list[Path], b: Path, found_b: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Both sides without the names that two files of a folder have (`x.png` and `x.jpg`), which are told.
+
+    Raises:
+        DataError: nothing else is left.
+    """
+
+    def place(root: Path, path: Path) -> tuple[str, str]:
+        return path.parent.relative_to(root).as_posix(), stem_of(path)
+
+    counts = [Counter(place(root, path) for path in found) for root, found in ((a, found_a), (b, found_b))]
+    twice = {key for count in counts for key, number in count.items() if number > 1}
+    if not twice:
+        return found_a, found_b
+    names = [str(p) for root, found in ((a, found_a), (b, found_b)) for p in found if place(root, p) in twice]
+    line = f"left out, names that two files have: {', '.join(names[:40])}; keep one of each"
+    kept_a, kept_b = ([p for p in found if place(root, p) not in twice] for root, found in ((a, found_a), (b, found_b)))
+    if not kept_a or not kept_b:
+        raise DataError(f"{names[0]} and {names[1]} have the same name; keep one of them.")
+    warnings.warn(line, stacklevel=3)
+    return kept_a, kept_b
 
 
 def _walk(folder: Path, recursive: bool, left_out: set[Path]) -> Iterator[Path]:

@@ -11,6 +11,14 @@ from fusion.data.files.image import IMAGE_SUFFIXES
 from fusion.errors import DataError
 from fusion.names import first_five, fold
 
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".svg", ".heic", ".heif", ".avif", ".jxl", ".psd", ".pdf", ".eps", ".ai", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+        ".raw", ".exr", ".hdr", ".dcm", ".mp4", ".mov", ".avi", ".mkv", ".webm",
+    }
+)  # fmt: skip
+"""File endings of pictures and videos; those that are not in `IMAGE_SUFFIXES` are named when they are passed over."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -65,7 +73,7 @@ def find_folder(root: Path, *names: str) -> Path:
 
 
 def list_images(folder: Path, layout: str = "") -> list[Path]:
-    """Images of a folder in natural order; hidden files and other kinds of file are passed over.
+    """Images of a folder in natural order; other kinds of file are passed over, with a warning if they look like pictures.
 
     Raises:
         DataError: the folder is missing or has no image in it; the message shows `layout`.
@@ -73,14 +81,19 @@ def list_images(folder: Path, layout: str = "") -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}.{expected(layout)}")
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    files = [path for path in folder.iterdir() if path.is_file()]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    if passed := [path.name for path in files if path not in images and looks_like_a_picture(path)]:
+        warnings.warn(f"{folder}: passed over, not read as images: {first_five(sorted(passed))}", stacklevel=2)
     if not images:
         raise DataError(f"{folder}: no images in this folder.{expected(layout)}")
     return sorted(images, key=lambda path: natural_key(path.name))
+
+
+def looks_like_a_picture(path: Path) -> bool:
+    """Whether someone could miss it; files that systems leave beside pictures (`._x.png`) are not missed."""
+    suffix = path.suffix.lower()
+    return (suffix in PICTURE_SUFFIXES or suffix in IMAGE_SUFFIXES) and not path.name.startswith("._")
 
 
 def pair_folders(

@@ -1,6 +1,7 @@
 """The formats of Pillow, and 16-bit PNG: palettes, CMYK and Lab become RGB, alpha is kept, the orientation is applied."""
 
 import io
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from fusion.data.files import metadata as meta
+from fusion.data.files.limits import check_pixels, open_image
 from fusion.data.files.raster import Metadata, Raster, limits_of, upright
 from fusion.data.files.tiff import INKS
 from fusion.errors import DataError
@@ -20,12 +22,14 @@ def read_pillow(path: Path, page: int = 0) -> Raster:
         DataError: no image, damaged, or without such a frame.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pages = getattr(image, "n_frames", 1)
             if not 0 <= page < pages:
                 raise DataError(f"{path}: has {pages} frame(s), frame {page} (counted from 0) was asked for.")
             if page:
                 image.seek(page)
+            if image.format != "PNG" or _png_depth(path) != 16:
+                image.load()  # first: a damaged picture that something else has loaded before raises no more
             return from_pillow(image, path, pages, page)
     except DataError:
         raise
@@ -132,8 +136,10 @@ def _read_deep_png(path: Path) -> np.ndarray:
     """16-bit PNG, of which Pillow reads the colour ones as 8 bit: `(1 to 4, H, W)` uint16."""
     import imagecodecs
 
+    data = path.read_bytes()
+    check_pixels(path, *struct.unpack(">II", data[16:24]))
     try:
-        values = imagecodecs.png_decode(path.read_bytes())
+        values = imagecodecs.png_decode(data)
     except Exception as error:  # its codecs have their own kinds of error
         raise DataError(f"{path}: unreadable or truncated image ({error}); download or copy it again.") from error
     values = np.asarray(values)

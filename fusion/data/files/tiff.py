@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from fusion.data.files.limits import check_pixels
 from fusion.data.files.raster import Channels, Metadata, Raster, limits_of, upright
 from fusion.errors import DataError
 
@@ -33,6 +34,9 @@ INKS = "CMYK converted to RGB without a profile; bands=each takes its planes as 
 
 class LeftToPillow(Exception):
     """Palettes, YCbCr, 8-bit CMYK and Lab: Pillow converts them."""
+
+
+MOST_PAGES = 100_000
 
 
 def read_tiff(path: Path, page: int = 0, inks_as_bands: bool = False) -> Raster:
@@ -68,8 +72,15 @@ def read_tiff(path: Path, page: int = 0, inks_as_bands: bool = False) -> Raster:
 
 def count_pages(file: tifffile.TiffFile) -> list[Any]:
     """The pages that are pictures: no thumbnails, overviews or masks."""
-    pages = [page for page in file.pages if not (getattr(page, "is_reduced", False) or getattr(page, "is_mask", False))]
-    return pages or list(file.pages)
+    every: list[Any] = []
+    seen: set[int] = set()
+    for page in file.pages:
+        if page.offset in seen or len(seen) > MOST_PAGES:
+            raise ValueError("its pages go in a circle, or are more than a file has")
+        seen.add(page.offset)
+        every.append(page)
+    pages = [page for page in every if not (getattr(page, "is_reduced", False) or getattr(page, "is_mask", False))]
+    return pages or every
 
 
 def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool) -> Raster:
@@ -93,8 +104,7 @@ def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool)
         )
     if page.imagedepth > 1:
         raise DataError(f"{path}: a volume of {page.imagedepth} slices in one page; save the slices as pages.")
-    if page.imagelength * page.imagewidth > 2_000_000_000:
-        raise DataError(f"{path}: {page.imagewidth}x{page.imagelength} pixels: too large, or a damaged header.")
+    check_pixels(path, int(page.imagewidth), int(page.imagelength))
     planes = _planes(page, samples, path)
     if planes.dtype == bool:
         planes, bits = planes.astype(np.uint8), 1

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
+from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.partial import share_cuts
 from fusion.data.loading.joint import JointDataset
 from fusion.data.loading.loader import FusionDataLoader, collate, processors, to_float
@@ -75,6 +76,7 @@ class FusionDataModule(LightningDataModule):
         prefetch_factor: batches each process reads ahead.
         seed: of order and augmentation, the same on all ranks.
         prepare: run before anything is opened, by one process per machine.
+        max_pixels: largest width times height that is read, by this process; None: 100 million.
 
     Raises:
         ConfigError: a key or value is wrong.
@@ -113,8 +115,10 @@ class FusionDataModule(LightningDataModule):
         prefetch_factor: int | None = None,
         seed: int = 0,
         prepare: Preparation | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         super().__init__()
+        set_max_pixels(max_pixels)
         self.parts = {"train": _given(train), "val": _given(val), "test": _given(test)}
         share_cuts(dataset for part in self.parts.values() for dataset in part.values())
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from fusion.data.files.limits import open_image
 from fusion.data.files.pairs import fold, list_images, natural_key
 from fusion.data.synthesis import scenes
 from fusion.errors import ConfigError, DataError
@@ -136,8 +137,10 @@ class DepthModel:
                 "from a folder (fusion.data.DepthFolder), or fusion.data.DepthPlane."
             ) from error
         try:
-            options = {"model_kwargs": {"local_files_only": True}} if self.local_files_only else {}
-            return transformers.pipeline("depth-estimation", model=self.model, device=self.device, **options)
+            options: dict[str, Any] = {"model_kwargs": {"local_files_only": True}} if self.local_files_only else {}
+            return transformers.pipeline(
+                "depth-estimation", model=self.model, device=self.device, trust_remote_code=False, **options
+            )
         except (OSError, ValueError) as error:
             line = str(error).strip().splitlines()[0]
             raise ConfigError(
@@ -156,7 +159,7 @@ def read_depth(path: Path) -> np.ndarray:
         if path.suffix == _ARRAY:
             values = np.load(path)
         else:
-            with Image.open(path) as file:
+            with open_image(path) as file:
                 values = np.asarray(file)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: unreadable depth map ({error}); make or copy it again.") from error

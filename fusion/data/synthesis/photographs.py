@@ -15,6 +15,7 @@ from fusion.data.files.image import read_image, write_image
 from fusion.data.seeds import derive_seed
 from fusion.data.synthesis import scenes
 from fusion.errors import DataError
+from fusion.files import temporary_beside
 
 VERSION = 1
 """Raise when the pictures change: older sample folders are then made anew."""
@@ -94,7 +95,7 @@ class SampleData:
             return self.root
         if self.root.exists() and any(self.root.iterdir()) and not (self.root / MARKER).is_file():
             raise DataError(f"{self.root}: holds other files; name an empty or new folder for the sample data.")
-        partial = self.root.with_name(f".{self.root.name}.{os.getpid()}.part")
+        partial = temporary_beside(self.root)
         try:
             self._write(partial)
             (partial / MARKER).write_text(json.dumps(self._recipe()), encoding="utf-8")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from fusion.data.files.limits import open_image
 from fusion.data.files.pairs import list_images, natural_key
 from fusion.errors import ConfigError, DataError
 from fusion.files import atomic
@@ -118,7 +118,7 @@ def _label_folder(part: Path) -> Path:
 def _brightness(path: Path) -> float:
     """Mean luma; JPEG files are decoded at an eighth of their size."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("L", (image.width // 8, image.height // 8))
             return float(np.asarray(image.convert("L")).mean())
     except (OSError, SyntaxError, ValueError) as error:

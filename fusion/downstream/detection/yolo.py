@@ -3,6 +3,7 @@
 Nothing of it is in this package: `pip install 'fusion[yolo]'` brings it.
 """
 
+import re
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,8 @@ class YOLO(nn.Module):
         detections: int = 300,
     ) -> None:
         super().__init__()
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", architecture):  # a path would be a yaml file that ultralytics evaluates
+            raise ConfigError(f"architecture={architecture}: expected a name such as yolov5s")
         try:
             from ultralytics.nn.tasks import DetectionModel
         except ImportError as error:
@@ -66,6 +69,11 @@ class YOLO(nn.Module):
         self.num_classes, self.weights, self.size = num_classes, weights, size
         self.stride = int(self.model.stride.max())
         self.score_threshold, self.nms_threshold, self.detections = score_threshold, nms_threshold, detections
+
+    @classmethod
+    def recorded_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """A record does not say which pickle to open: the checkpoint beside it has all weights."""
+        return {key: value for key, value in config.items() if key != "weights"}
 
     def features(self, images: Tensor) -> Any:
         """What ultralytics' network gives for RGB images `(B, 3, H, W)` in [0, 1], resized and padded to its strides."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.errors import WeightsError
+from fusion.parts import Part
 
 _LAPLACIAN = ((0.125, 0.125, 0.125), (0.125, -1.0, 0.125), (0.125, 0.125, 0.125))
 
@@ -32,7 +33,7 @@ class SourceWeights(Protocol):
         ...
 
 
-class FixedWeights:
+class FixedWeights(Part):
     """Weights that do not look at the sources.
 
     Args:
@@ -47,7 +48,7 @@ class FixedWeights:
         return share, 1 - share
 
 
-class ImageGradientWeights:
+class ImageGradientWeights(Part):
     """Softmax over the gradient energies of the pictures themselves; needs no network.
 
     Args:
@@ -63,7 +64,7 @@ class ImageGradientWeights:
         return tuple((self.scale * energies).softmax(0))  # type: ignore[return-value]
 
 
-class DenseNetWeights:
+class DenseNetWeights(Part):
     """Softmax over the gradient energies of ImageNet features: DenseNet-121 after its pooling and its four stages.
 
     The network is loaded at the first call, from torchvision's cache or by download, and is no part of checkpoints.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.moe.routing import Routing
+from fusion.parts import Part
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SiteOutput:
     routing: Routing | None = None
 
 
-class Adapter:
+class Adapter(Part):
     """Recipe for the trainable parts of a tuned backbone. Subclasses override what they have.
 
     Args:

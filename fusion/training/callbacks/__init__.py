@@ -1,7 +1,7 @@
 """What happens beside the training: checkpoints, logs, pictures, averages, guards."""
 
 from fusion.training.callbacks.best_epoch import BestEpoch
-from fusion.training.callbacks.checkpoints import LastCheckpoint
+from fusion.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.ema import EMA
 from fusion.training.callbacks.finite_guard import FiniteGuard
@@ -16,6 +16,7 @@ from fusion.training.callbacks.wandb_board import WandbBoard
 
 __all__ = [
     "EMA",
+    "BestCheckpoint",
     "BestEpoch",
     "ContactSheet",
     "FiniteGuard",

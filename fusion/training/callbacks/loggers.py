@@ -23,8 +23,8 @@ MODES = ("auto", "online", "offline", "disabled")
 class MetricsCSV(Logger):
     """One row per step in `metrics.csv`; columns appear as metrics do.
 
-    Rows are on disk as soon as the next step is logged. A resumed run continues the file: rows of steps that it repeats
-    are replaced.
+    What is logged is on disk at once, so that a killed run loses no row. A resumed run continues the file: rows of steps
+    that it repeats are replaced.
 
     Args:
         save_dir: folder of the file.
@@ -36,6 +36,8 @@ class MetricsCSV(Logger):
         self.path = Path(save_dir) / file
         self._columns: list[str] = []
         self._row: dict[str, Any] = {}
+        self._begin: int | None = None  # where the row stands in the file
+        self._fresh = False  # whether the row has something that is not in the file
         self._started = False
 
     @property
@@ -63,17 +65,21 @@ class MetricsCSV(Logger):
         step = int(step or 0)
         if not self._started:
             self._start(step)
-        if self._row and self._row["step"] != step:
-            self._flush()
+        if self._row.get("step", step) != step:
+            self._write()
+            self._row, self._begin = {}, None
         self._row |= {"step": step} | {key: float(value) for key, value in metrics.items()}
+        self._fresh = True
 
+    @rank_zero_only
     def save(self) -> None:
-        """Nothing to do: Lightning asks after every call, but more metrics of the same step may follow."""
+        """Write the row; Lightning asks after every call, and more metrics of the same step may follow."""
+        self._write()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left."""
-        self._flush()
+        self._write()
 
     def _start(self, step: int) -> None:
         self._started = True
@@ -81,34 +87,44 @@ class MetricsCSV(Logger):
         if not self.path.is_file():
             return
         rows = self._read()
-        kept = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step]
         self._columns = list(rows[0]) if rows else []
-        self._rewrite(kept)
+        self._rewrite([row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step])
 
     def _read(self) -> list[dict[str, str]]:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            # a killed run may have left half a line
-            return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+        """Whole rows; a killed run may have left half a line."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        return [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+    def _rewrite(self, rows: list[dict[str, Any]], last: dict[str, Any] | None = None) -> None:
         with atomic(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+            self._begin = file.tell()
+            if last is not None:
+                writer.writerow(last)
 
-    def _flush(self) -> None:
-        if not self._row:
+    def _write(self) -> None:
+        if not self._fresh:
             return
-        row, self._row = self._row, {}
-        new = sorted(set(row) - set(self._columns))
+        self._fresh = False
+        new = sorted(set(self._row) - set(self._columns))
         if new:
             rows = self._read() if self.path.is_file() else []
+            if self._begin is not None and rows:
+                rows.pop()  # this row, as it was
             first = [key for key in ("step", "epoch") if key in new]
             self._columns += first + [key for key in new if key not in first]
-            self._rewrite([*rows, row])
+            self._rewrite(rows, self._row)
             return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(row)
+        with self.path.open("r+", newline="", encoding="utf-8") as file:
+            if self._begin is None:
+                self._begin = file.seek(0, os.SEEK_END)
+            else:
+                file.seek(self._begin)
+                file.truncate()
+            csv.DictWriter(file, self._columns, restval="").writerow(self._row)
 
 
 def wandb_logger(

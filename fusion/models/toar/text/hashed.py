@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusion.parts import Part
+
 _WORD = re.compile(r"[^\W_]+")
 
 
-class HashedText:
+class HashedText(Part):
     """Sum of one Gaussian vector per word, drawn from the word's hash, scaled to the variance of one word.
 
     Sentences that share words get similar vectors; nothing else is understood, so this is not for results.

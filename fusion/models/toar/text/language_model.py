@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from fusion.errors import ConfigError, WeightsError
+from fusion.parts import Part
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
-class LanguageModelText:
+class LanguageModelText(Part):
     """Mean of a language model's last hidden states, after its final normalisation, over all tokens.
 
     Args:
@@ -93,8 +94,8 @@ class LanguageModelText:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
-            network = AutoModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype))
+            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
+            network = AutoModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype), trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise WeightsError(
                 f"model.text_encoder.model={self.model} is not to be had ({str(error).splitlines()[0]}): give a folder with "

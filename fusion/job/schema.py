@@ -1,0 +1,273 @@
+"""Types and ranges of the keys that every command reads, checked before anything is built.
+
+What a `_target_` takes is checked by its annotations (`fusion.job.config.check`); here is what annotations do not say:
+ranges, choices, and the keys of the commands themselves.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fusion.errors import ConfigError
+from fusion.job.config import flatten
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value has to be.
+
+    Attributes:
+        accepts: whether a value that is not null is right.
+        text: what is right, in words.
+        null: whether null is.
+    """
+
+    accepts: Callable[[Any], bool]
+    text: str
+    null: bool = False
+
+    def check(self, key: str, value: Any) -> None:
+        """Refuse a wrong value.
+
+        Raises:
+            ConfigError: names the key, the value and what was expected.
+        """
+        if value is None and self.null:
+            return
+        if value is None or not self.accepts(value):
+            shown = "null" if value is None else str(value) or "(empty)"
+            raise ConfigError(f"{key}={shown:.100}: expected {self.text}{', or null' if self.null else ''}")
+
+
+def whole(low: int | None = None, high: int | None = None, null: bool = False) -> Rule:
+    """A whole number between limits that count as inside."""
+    return Rule(lambda v: _is_int(v) and _within(v, low, high), f"a whole number{_limits(low, high)}", null)
+
+
+def real(low: float | None = None, high: float | None = None, null: bool = False) -> Rule:
+    """A finite number between limits that count as inside."""
+
+    def accepts(value: Any) -> bool:
+        return (_is_int(value) or isinstance(value, float)) and abs(value) < float("inf") and _within(value, low, high)
+
+    return Rule(accepts, f"a number{_limits(low, high)}", null)
+
+
+def one_of(*words: str, null: bool = False) -> Rule:
+    """One of some words."""
+    return Rule(lambda v: isinstance(v, str) and v in words, f"one of {', '.join(words)}", null)
+
+
+def several(rule: Rule, count: int | None = None, null: bool = False) -> Rule:
+    """A list of values that each follow a rule."""
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, list) and (count is None or len(value) == count) and all(map(rule.accepts, value))
+
+    number = "" if count is None else f"{count} "
+    return Rule(accepts, f"a list of {number}values, each {rule.text}", null)
+
+
+def either(*rules: Rule, null: bool = False) -> Rule:
+    """One rule or another."""
+    return Rule(lambda v: any(r.accepts(v) for r in rules), " or ".join(r.text for r in rules), null)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low is not None else f" of at most {high}" if high is not None else ""
+
+
+SWITCH = Rule(lambda v: isinstance(v, bool), "true or false")
+TEXT = Rule(lambda v: isinstance(v, str) and bool(v.strip()), "a word")
+PATH = Rule(lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v, "a path")
+PATH_OR_NULL = Rule(PATH.accepts, PATH.text, null=True)
+TEXT_OR_NULL = Rule(TEXT.accepts, TEXT.text, null=True)
+SIDE = either(whole(1), several(whole(1), 2), null=True)
+SHARE = real(0, 1)
+BATCHES = either(whole(0), real(0, 1), null=True)
+
+EVERYWHERE: dict[str, Rule] = {
+    "seed": whole(0, 2**32 - 1),
+    "run_dir": PATH,
+    "ckpt_path": PATH_OR_NULL,
+    "device": TEXT,
+    "paths.data_dir": PATH,
+    "paths.log_dir": PATH,
+    "data.max_pixels": whole(1, null=True),
+}
+TRAINING: dict[str, Rule] = {
+    "name": TEXT,
+    "resume": PATH_OR_NULL,
+    "force_resume": SWITCH,
+    "test_after_fit": SWITCH,
+    "monitor.metric": TEXT_OR_NULL,
+    "monitor.mode": one_of("min", "max"),
+    "evaluation.metrics": several(TEXT),
+    "evaluation.convention": TEXT,
+    "compile": SWITCH,
+    "channels_last": SWITCH,
+    "matmul_precision": one_of("highest", "high", "medium", null=True),
+    "data.batch_size": whole(1),
+    "data.eval_batch_size": whole(1),
+    "data.crop_size": SIDE,
+    "data.val_crop": SIDE,
+    "data.eval_resize": SIDE,
+    "data.eval_multiple": whole(1, null=True),
+    "data.hflip": SHARE,
+    "data.vflip": SHARE,
+    "data.num_workers": whole(0),
+    "data.prefetch_factor": whole(1, null=True),
+    "data.rounds_per_epoch": whole(1, null=True),
+    "data.*.*.skip": whole(0),
+    "data.*.*.limit": whole(1, null=True),
+    "optimizer.lr": real(0),
+    "optimizer.weight_decay": real(0),
+    "optimizer.momentum": real(0, 1),
+    "optimizer.eps": real(0),
+    "optimizer.betas": several(real(0, 1), 2),
+    "scheduler.warmup_epochs": real(0),
+    "scheduler.warmup_steps": whole(0),
+    "scheduler.min_lr": real(0),
+    "trainer.max_epochs": whole(-1, null=True),
+    "trainer.max_steps": whole(-1),
+    "trainer.num_nodes": whole(1),
+    "trainer.gradient_clip_val": real(0, null=True),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.limit_train_batches": BATCHES,
+    "trainer.limit_val_batches": BATCHES,
+    "trainer.limit_test_batches": BATCHES,
+    "trainer.check_val_every_n_epoch": whole(1, null=True),
+    "trainer.num_sanity_val_steps": whole(-1, null=True),
+    "trainer.log_every_n_steps": whole(0, null=True),
+    "callbacks.last.every_n_train_steps": whole(0),
+    "callbacks.ema.decay": SHARE,
+    "callbacks.finite_guard.patience": whole(0),
+    "callbacks.images.pairs_per_task": whole(0),
+    "callbacks.images.size": whole(1),
+    "callbacks.images.every_n_epochs": whole(1),
+    "callbacks.progress.interval": real(0),
+}
+COMMANDS: dict[str, dict[str, Rule]] = {
+    "train": TRAINING,
+    "evaluate": TRAINING
+    | {
+        "part": one_of("test", "val"),
+        "baselines": several(TEXT),
+        "save_images": SWITCH,
+        "image_suffix": TEXT,
+        "contact_sheet": SWITCH,
+        "suite": TEXT_OR_NULL,
+    },
+    "analyze": TRAINING
+    | {
+        "part": one_of("test", "val", "train"),
+        "pairs_per_task": whole(1, null=True),
+        "max_side": whole(1, null=True),
+        "dir": PATH_OR_NULL,
+        "a": PATH_OR_NULL,
+        "b": PATH_OR_NULL,
+        "task": TEXT,
+    },
+    "predict": {
+        "a": PATH,
+        "b": PATH,
+        "out": PATH,
+        "task": TEXT,
+        "format": TEXT,
+        "keep_gray": SWITCH,
+        "match_size": one_of("a", "b", null=True),
+        "allow_unpaired": SWITCH,
+        "overwrite": SWITCH,
+        "num_workers": whole(0),
+    },
+    "score": {
+        "a": PATH,
+        "b": PATH,
+        "out": PATH,
+        "fused.*": PATH,
+        "precision": one_of("float64", "float32"),
+        "workers": whole(0),
+        "resume": SWITCH,
+        "plot": one_of("png", "pdf", "svg", null=True),
+    },
+    "data": {
+        "contact_sheet": PATH_OR_NULL,
+        "threads": whole(1),
+        "images": PATH_OR_NULL,
+        "depth_dir": PATH_OR_NULL,
+        "out": PATH_OR_NULL,
+        "count": whole(1, null=True),
+        "ending": TEXT,
+    },
+    "benchmark": {
+        "size": several(whole(1), 2),
+        "batch": whole(1),
+        "task": TEXT,
+        "timing": SWITCH,
+        "flops": SWITCH,
+        "warmup": whole(0),
+        "repeats": whole(1),
+        "precision": TEXT,
+        "threads": whole(1, null=True),
+        "compile": SWITCH,
+        "load_weights": SWITCH,
+    },
+}
+
+
+def check_values(cfg: DictConfig, command: str) -> None:
+    """Check types and ranges of a composed configuration.
+
+    Args:
+        cfg: the configuration of a job.
+        command: name of its root configuration.
+
+    Raises:
+        ConfigError: the first wrong value: its key, and what was expected.
+    """
+    rules = EVERYWHERE | COMMANDS.get(command, {})
+    values: dict[str, Any] = {}
+    for key in cfg:
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        try:
+            node = cfg[key]
+            plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException:
+            continue  # what cannot be resolved is explained where it is used
+        values |= flatten({str(key): plain})
+    for key, value in values.items():
+        rule = rules.get(key) or next((rules[p] for p in rules if "*" in p and _like(key, p)), None)
+        if rule is not None and value != "???":
+            rule.check(key, value)
+    _check_sizes(values)
+
+
+def _like(key: str, pattern: str) -> bool:
+    return key.count(".") == pattern.count(".") and fnmatchcase(key, pattern)
+
+
+def _check_sizes(values: Mapping[str, Any]) -> None:
+    """Crops are pictures too: one larger than any picture that is read only fills the memory."""
+    limit = values.get("data.max_pixels") or 100_000_000
+    for key in ("data.crop_size", "data.val_crop", "data.eval_resize"):
+        side = values.get(key)
+        if side is None:
+            continue
+        height, width = side if isinstance(side, list) else (side, side)
+        if key != "data.eval_resize" and height * width > limit:
+            raise ConfigError(f"{key}={side}: {height}x{width} is more than data.max_pixels={limit}")
