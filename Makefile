@@ -1,4 +1,4 @@
-# Two commands for a fresh clone: `make demo` and `make test`.
+# `make help` lists what there is; `make demo` and `make test` work in a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,9 +8,12 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export MALLOC_TOP_PAD_ := 134217728
 
-.PHONY: setup demo test lint clean
+.PHONY: help setup demo test coverage lint docs wheel clean
 
-setup: $(VENV)/.ready
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+setup: $(VENV)/.ready ## make the environment .venv
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,17 +21,26 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 # Goes on training tcmoa_tiny on the sample data for up to three minutes, then fuses and scores held-out sample pairs.
-demo: setup
+demo: setup ## train for three minutes on sample data, fuse, score: logs/demo/result
 	rm -rf logs/demo
 	$(BIN)/python -m fusion.train experiment=demo run_dir=logs/demo/train
 	$(BIN)/python -m fusion.evaluate experiment=demo ckpt_path=logs/demo/train/checkpoints/last.ckpt run_dir=logs/demo/result
 
-test: setup
+test: setup ## the tests, without the slow ones and those for a GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile
 
-lint: setup
+coverage: setup ## the tests, with the lines that none of them runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile --cov --cov-report=term
+
+lint: setup ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+docs: setup ## check the documentation: links, commands, examples
+	$(BIN)/python -m pytest -q tests/docs
+
+wheel: setup ## build the package into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .mypy_cache

@@ -71,7 +71,7 @@ class LanguageModelText:
             from transformers import AutoModel, AutoTokenizer
         except ImportError as error:
             raise ConfigError(
-                "this text encoder needs transformers: pip install 'fusion[text]', or take model/text_encoder=hashed"
+                "this text encoder needs transformers: pip install 'image-fusion[text]', or take model/text_encoder=hashed"
             ) from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model)
