@@ -8,7 +8,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export MALLOC_TOP_PAD_ := 134217728
 
-.PHONY: help setup demo test coverage lint docs wheel clean
+.PHONY: help setup demo test test-gpu coverage lint docs wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -28,6 +28,11 @@ demo: setup ## train for three minutes on sample data, fuse, score: logs/demo/re
 
 test: setup ## the tests, without the slow ones and those for a GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile
+
+# On a machine with a CUDA device, meant to take under five minutes; FUSION_TEST_DEVICE=cpu tries the same tests without one.
+# Installs nothing: it takes the environment of `make setup`, or the Python that is there.
+test-gpu: ## the tests for a machine with a CUDA device
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m "gpu and not slow" -q tests/gpu
 
 coverage: setup ## the tests, with the lines that none of them runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile --cov --cov-report=term

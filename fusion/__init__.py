@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from fusion.version import __version__
 
 if TYPE_CHECKING:
-    from fusion.api import load_model
+    from fusion.api import list_models, load_model
 
-__all__ = ["__version__", "load_model"]
+__all__ = ["__version__", "list_models", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":  # on demand: it imports PyTorch
-        from fusion.api import load_model
+    if name in ("list_models", "load_model"):  # on demand: it imports PyTorch
+        import fusion.api
 
-        return load_model
+        return getattr(fusion.api, name)
     raise AttributeError(f"module 'fusion' has no attribute '{name}'")

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra.utils
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fusion.errors import ConfigError
+from fusion.hub import SHIPPED_NAMES
 from fusion.job.cli import one_line
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.models.base import FusionModel
@@ -26,6 +28,7 @@ def load_model(
     ckpt_path: str | Path | None = None,
     overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
+    allow_untrained: bool = False,
 ) -> FusionModel:
     """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_tiny").fuse(a, b, task="vif")`.
 
@@ -35,6 +38,7 @@ def load_model(
             keeps what the configuration brings.
         overrides: as on the command line: `["model.tau=2", "model/router=softmax"]`.
         device: where to put it.
+        allow_untrained: let a model without trained weights fuse; its pictures mean nothing.
 
     Raises:
         ConfigError: unknown names or keys, or neither name nor checkpoint.
@@ -46,7 +50,44 @@ def load_model(
         if overrides:
             raise ConfigError("overrides need the name of a model: load_model(name, ckpt_path, overrides)")
         return build_model(None, ckpt_path, device)
-    return build_model(compose("predict", [f"model={name}", *overrides], "model"), ckpt_path, device)
+    model = build_model(compose("predict", [f"model={name}", *overrides], "model"), ckpt_path, device)
+    model.untrained = model.untrained and not allow_untrained
+    return model
+
+
+def list_models(trained: bool = False) -> list[str]:
+    """Names of the models that fuse, for `load_model(name)` and `model=NAME`.
+
+    Args:
+        trained: only those that come with trained weights, or need none.
+    """
+    names = []
+    for path in sorted((config_dir() / "model").glob("*.yaml")):
+        config = _shallow(path)
+        target = str(config.get("_target_", ""))
+        if not target or not _fuses(target):
+            continue
+        needs_none = target.startswith("fusion.models.baselines.")
+        brings = any(config.get(key) in SHIPPED_NAMES for key in ("weights", "base_weights"))
+        if not trained or needs_none or brings:
+            names.append(path.stem)
+    return names
+
+
+def _shallow(path: Path) -> dict[str, Any]:
+    """Top level of a model's configuration with what its defaults of the same folder bring; nothing is resolved."""
+    own = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(own, dict)
+    merged: dict[str, Any] = {}
+    for default in own.get("defaults") or []:
+        if isinstance(default, str) and default != "_self_" and (path.parent / f"{default}.yaml").is_file():
+            merged |= _shallow(path.parent / f"{default}.yaml")
+    return merged | {str(key): value for key, value in own.items()}
+
+
+def _fuses(target: str) -> bool:
+    found = hydra.utils.get_object(target)
+    return isinstance(found, type) and issubclass(found, FusionModel)
 
 
 def build_model(
@@ -74,6 +115,10 @@ def build_model(
     model.run_name = ((checkpoint or {}).get(RECORD) or {}).get("name")
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, checkpoint)
+    brings = any(config.get(key) is not None for key in ("weights", "base_weights"))
+    if isinstance(model, FusionModel):
+        learns = any(parameter.requires_grad for parameter in model.parameters())
+        model.untrained = ckpt_path is None and not brings and learns
     return model.to(torch.device(device)).eval()
 
 

@@ -58,6 +58,10 @@ REGISTRY: dict[str, Weights] = {
 }
 
 
+SHIPPED_NAMES = tuple(name for name, entry in REGISTRY.items() if (SHIPPED / entry.filename).is_file())
+"""Names of the weights that come with the package."""
+
+
 def cache_dir() -> Path:
     """Folder for downloaded weights: `$FUSION_WEIGHTS`, or `fusion` in torch.hub's folder."""
     return Path(os.environ.get("FUSION_WEIGHTS") or Path(torch.hub.get_dir()) / "fusion")

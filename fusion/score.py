@@ -4,12 +4,13 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.job.cli import door
+from fusion.job.cli import door, each_source
 from fusion.scoring import score_folders
 
 
 def rewrite(arguments: list[str]) -> list[str]:
     """Lets `suite=NAME` choose the group `metrics@suite`, and `fused.METHOD=DIR` stand without a plus."""
+    arguments = each_source("a", "b", "fused")(arguments)
     spelled = {"suite=": "metrics@suite=", "fused.": "++fused.", "+fused.": "++fused."}
     return [next((new + a[len(old) :] for old, new in spelled.items() if a.startswith(old)), a) for a in arguments]
 

@@ -1,6 +1,6 @@
 """The picture at the top of the README: sources and results of the three tasks, from scikit-image's photographs.
 
-    python experiments/figures/readme.py docs/images/fusion.jpg
+python experiments/figures/readme.py docs/images/fusion.jpg
 """
 
 import argparse
@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from fusion import load_model
+from fusion.api import build_model, compose
 from fusion.data import LLVIP, MEFB, MFIF, SampleData
 
 COLUMNS = {
@@ -26,10 +26,10 @@ def main() -> None:
     """Make sample pairs larger than those of data=samples, fuse the first of each task, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="tcmoa_pyramid")
+    parser.add_argument("--model", help="a name of conf/model; that of `fusion predict` unless given")
     parser.add_argument("--pair", type=int, nargs=3, default=(0, 1, 0), help="which pair of vif, mef and mff")
     arguments = parser.parse_args()
-    model = load_model(arguments.model)
+    model = build_model(compose("predict", [f"model={arguments.model}"] if arguments.model else [], "model"), None)
     with tempfile.TemporaryDirectory() as folder:
         root = SampleData(Path(folder) / "samples", train_pairs=0, test_pairs=5, height=300, width=400).prepare()
         sets = {"vif": LLVIP(root / "LLVIP", "test"), "mef": MEFB(root / "MEFB"), "mff": MFIF(root / "MFIF")}

@@ -17,7 +17,9 @@ from fusion.files import markdown, write_text
 from fusion.hub import REGISTRY
 from fusion.job import runs
 from fusion.job.config import check, instantiate, plain
+from fusion.job.measured import record
 from fusion.models.base import FusionModel
+from fusion.models.compiled import compile_mode
 
 WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -34,6 +36,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     options = {str(key): plain(cfg[key]) for key in cfg if key not in ("model", "paths")}
     size, batch = check_numbers(options)
     autocast_dtype(options["precision"])
+    compile_mode(options["compile"])
     config = check(plain(cfg.model), "model")
     if not options["load_weights"]:
         config = without_weights(config)
@@ -62,16 +65,29 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     if model is not None:
         torch.manual_seed(options["seed"])
         if options["compile"]:
-            model.compile_network()
+            model.compile_network(options["compile"])
         images = random_batch(size, batch, options["task"], device)
         report["warmup"], report["repeats"] = options["warmup"], options["repeats"]
         report["cost"] = measure(model, images, options["precision"], options["warmup"], options["repeats"]).as_dict()
     folder, text = Path(plain(cfg.paths)["output_dir"]), describe(report)
     write_text(folder / "benchmark.json", json.dumps(report, indent=2) + "\n")
     write_text(folder / "benchmark.txt", text)
+    if options.get("record"):
+        record(options["record"], measured_rows(str(config["name"]), report), ("model", "part"))
     print(text, end="")
     print(f"run folder: {folder}")
     return report
+
+
+def measured_rows(name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parameters by part, and what a forward pass costs, for a file of measured numbers."""
+    counts = report["parameters"]
+    parts = {"all": counts["all"], "frozen": counts["frozen"], "trainable": counts["trainable"]}
+    parts |= {group: row["all"] for group, row in counts["groups"].items()}
+    rows: list[dict[str, Any]] = [{"model": name, "part": part, "parameters": count} for part, count in parts.items()]
+    if cost := report.get("cost"):
+        rows[0] |= {key: cost[key] for key in ("pair_seconds", "pairs_per_second", "peak_bytes")}
+    return rows
 
 
 def check_numbers(options: Mapping[str, Any]) -> tuple[tuple[int, int], int]:
@@ -151,7 +167,8 @@ def describe(report: Mapping[str, Any]) -> str:
     rows.append(
         ["images", f"{height} x {width} pixels (height x width), batch {report['batch']}, task {report['task']}"]
     )
-    rows.append(["precision", f"{report['precision']}{', compiled' if report['compile'] else ''}"])
+    mode = compile_mode(report["compile"])
+    rows.append(["precision", f"{report['precision']}{f', compiled ({mode})' if mode else ''}"])
     rows.append(["processor", report["processor"]])
     machine = report["machine"]
     git = machine["git"]

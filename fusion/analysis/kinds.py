@@ -1,5 +1,6 @@
 """The kinds of analyses, and what each gets: a model with pairs, or the folder of runs."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from lightning import seed_everything
 from omegaconf import DictConfig
 
-from fusion.analysis.bias import bias
+from fusion.analysis.bias import FIELDS, bias
 from fusion.analysis.expert_maps import expert_maps
 from fusion.analysis.experts import experts
 from fusion.analysis.features import features
@@ -20,6 +21,7 @@ from fusion.api import build_model, model_of_job, pick_device
 from fusion.data.loading.datamodule import FusionDataModule
 from fusion.errors import ConfigError
 from fusion.job.config import check, instantiate, nearest, plain
+from fusion.job.measured import record
 
 OF_MODELS: dict[str, Callable[[Study], list[Path]]] = {
     "routing": routing,
@@ -59,9 +61,27 @@ def analyze(cfg: DictConfig) -> list[Path]:
         paths = OF_FOLDERS[kind](Path(cfg.dir).expanduser(), folder, options)
     else:
         paths = OF_MODELS[kind](study(cfg, folder, options))
+    if cfg.record is not None:
+        _record(kind, Path(cfg.record), paths)
     for path in paths:
         print(path)
     return paths
+
+
+def _record(kind: str, target: Path, paths: list[Path]) -> None:
+    """Keep the rows of a sweep's or the bias's table with their origin.
+
+    Raises:
+        ConfigError: the kind has no such rows.
+    """
+    tables = {path.name: path for path in paths if path.suffix == ".csv"}
+    source = tables.get("sweep_settings.csv") or tables.get("sweep.csv") or tables.get("bias.csv")
+    if source is None:
+        raise ConfigError(f"record={target}: kind={kind} has no numbers to keep; kind=sweep and kind=bias have")
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labels = [key for key in rows[0] if "/" not in key and key not in ("job", "jobs", "epoch", "tokens", *FIELDS)]
+    record(target, rows, labels)
 
 
 def study(cfg: DictConfig, folder: Path, options: dict[str, Any]) -> Study:

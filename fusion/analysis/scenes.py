@@ -1,7 +1,8 @@
-"""Image pairs for looking into models: spread over each task, at sizes at which every token lies on its pixels."""
+"""Image pairs for looking into models: spread over each task, in their own proportions, every token on its pixels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor
 from fusion.data.dataset import PairDataset
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
+from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
+from fusion.moe.routing import Routing
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,46 @@ class Study:
 
 
 def run(model: FusionModel, scene: Scene, **controls: Any) -> FusionOutput:
-    """The model's forward pass on a pair, without padding or tiles, so that maps and images share one frame."""
+    """The model's forward pass on a pair as a whole, without tiles.
+
+    Where the model needs larger sides the pair is extended by reflection, and what lies on the extension is cut off
+    again: fused images, prompts and routings are of the pair alone, so that maps and images share one frame.
+    """
+    size = scene.a.shape[-2:]
+    a, b = (reflect_to_multiple(image, model.size_multiple) for image in (scene.a, scene.b))
     with torch.inference_mode():
-        return model(scene.a, scene.b, scene.task, **controls)
+        output = model(a, b, scene.task, **controls)
+    return output if a.shape[-2:] == size else _cut(output, size, a.shape[-2:])
+
+
+def _cut(output: FusionOutput, size: tuple[int, int], whole: tuple[int, int]) -> FusionOutput:
+    prompts = [prompt[..., : _inside(prompt.shape[-2:], size, whole)[0], :] for prompt in output.prompts]
+    prompts = [
+        prompt[..., : _inside(full.shape[-2:], size, whole)[1]]
+        for prompt, full in zip(prompts, output.prompts, strict=True)
+    ]
+    routings = [_cut_routing(routing, size, whole) for routing in output.routings]
+    return replace(output, fused=output.fused[..., : size[0], : size[1]], prompts=prompts, routings=routings)
+
+
+def _cut_routing(routing: Routing, size: tuple[int, int], whole: tuple[int, int]) -> Routing:
+    if len(routing.shape) != 3:
+        return routing  # one decision for the whole image
+    height, width = _inside(routing.shape[1:], size, whole)
+
+    def inner(values: Tensor) -> Tensor:
+        return values.unflatten(0, routing.shape)[:, :height, :width].flatten(0, 2)
+
+    weights = inner(routing.weights)
+    logits = inner(routing.logits) if routing.logits is not None else None
+    load = (weights > 0).sum(0).to(routing.load.dtype)
+    return Routing(weights, weights.sum(0), load, logits, (routing.shape[0], height, width))
+
+
+def _inside(grid: Sequence[int], size: Sequence[int], whole: Sequence[int]) -> tuple[int, int]:
+    """Tokens of a grid over the whole that lie on the image."""
+    height, width = (max(1, round(n * inner / full)) for n, inner, full in zip(grid, size, whole, strict=True))
+    return height, width
 
 
 def scenes(
@@ -61,8 +101,8 @@ def scenes(
     Args:
         datasets: where to take them from.
         per_task: how many of each task; None takes all.
-        max_side: pixels of the longer side that larger images are shrunk to; None keeps their size.
-        model: its `size_multiple` decides the final size: each side goes to the nearest multiple.
+        max_side: pixels of the longer side that larger images are shrunk to, in proportion; None keeps their size.
+        model: at its tokens' borders images are cut, by at most 15 pixels at the right and the bottom.
 
     Raises:
         ConfigError: impossible numbers, or no pairs.
@@ -88,10 +128,12 @@ def scenes(
 def _fit(image: Tensor, max_side: int | None, multiple: int) -> Tensor:
     image = image[None].float() / 255
     scale = min(1.0, max_side / max(image.shape[-2:])) if max_side else 1.0
-    size = tuple(max(1, round(side * scale / multiple)) * multiple for side in image.shape[-2:])
-    if size == tuple(image.shape[-2:]):
-        return image
-    return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    if scale < 1:
+        size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
+        image = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    token = math.gcd(multiple, 16)  # patches of 8 or 16 pixels
+    height, width = (max(token, side // token * token) for side in image.shape[-2:])
+    return reflect_to_multiple(image, token)[..., :height, :width]  # smaller than a token: extended
 
 
 def no_such_thing(kind: str, what: str, model: FusionModel) -> ConfigError:

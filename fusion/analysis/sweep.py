@@ -1,117 +1,166 @@
-"""A sweep's jobs as one table of swept keys and metrics, and curves in the style of TC-MoA's Fig. 8."""
+"""A sweep as tables and curves (TC-MoA Fig. 8 and Table 10): a row per job, and a row per setting over its seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-import yaml
-
-from fusion.analysis.figures import grid, save
+from fusion.analysis.sweep_figure import draw_sweep
+from fusion.analysis.sweep_jobs import EPOCHS, Job, order, read_jobs, swept_keys
 from fusion.errors import ConfigError, DataError
 from fusion.files import markdown, number, write_csv, write_text
-from fusion.job.config import flatten
 
-NOT_SWEPT = ("run_dir", "resume", "paths.", "hydra.")
-"""Keys that say where a job writes, not what it does."""
-MAX_LINES = 10
-"""Curves that a panel names; more are drawn in grey."""
+AVERAGED = ("seed",)
+"""Keys that are repetitions of one setting."""
 
 
 @dataclass
-class Job:
-    """One job of a sweep.
+class Setting:
+    """Jobs that differ in nothing but what is averaged.
 
     Attributes:
-        name: of its folder.
-        overrides: keys that were set for it, and their values.
-        config: its flat configuration, empty if it left none.
-        metrics: its final numbers, empty if it did not finish.
-        problem: why there are no numbers.
+        values: of the swept keys.
+        jobs: its jobs.
     """
 
-    name: str
-    overrides: dict[str, Any]
-    config: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    monitor: str | None = None
-    problem: str | None = None
+    values: dict[str, Any]
+    jobs: list[Job]
 
-    def value(self, key: str) -> Any:
-        """Value of a key, as it was set or as the configuration has it."""
-        return self.overrides.get(key, self.config.get(key))
+    def mean(self, metric: str) -> float | None:
+        """Mean over the jobs that have the metric."""
+        found = self.numbers(metric)
+        return fmean(found) if found else None
+
+    def std(self, metric: str) -> float | None:
+        """Standard deviation (n - 1) over the jobs; None for a single one."""
+        found = self.numbers(metric)
+        return stdev(found) if len(found) > 1 else None
+
+    def numbers(self, metric: str) -> list[float]:
+        """Values of the jobs that have the metric."""
+        return [job.metrics[metric] for job in self.jobs if metric in job.metrics]
 
 
-def sweep(folder: Path, out: Path, options: Mapping[str, Any]) -> list[Path]:
-    """Read a sweep's folder and write `sweep.csv`, `sweep.md` and `sweep.png`.
+@dataclass
+class Table:
+    """A sweep, read: its jobs with and without numbers, its keys, and its settings."""
 
-    Jobs that failed, or have not finished, are listed by name with what is known of them.
+    jobs: list[Job]
+    failed: list[Job]
+    keys: list[str]
+    averaged: list[str]
+    settings: list[Setting]
+    monitor: str | None
+    epoch: str
 
-    Args:
-        folder: of the sweep, one folder per job.
-        out: run folder for the tables and the figure.
-        options: `metrics` and `plot`: names or patterns of the metrics in the table and the figure; None decides.
+    @property
+    def minimised(self) -> bool:
+        """Whether smaller is better."""
+        return bool(self.jobs) and self.jobs[0].config.get("monitor.mode") == "min"
+
+    def best(self) -> Setting | None:
+        """The setting with the best mean of the monitored metric."""
+        if self.monitor is None:
+            return None
+        able = [setting for setting in self.settings if setting.mean(self.monitor) is not None]
+        pick = min if self.minimised else max
+        return pick(able, key=lambda setting: setting.mean(str(self.monitor)) or 0.0) if able else None
+
+
+def read_sweep(folder: Path, options: Mapping[str, Any]) -> Table:
+    """Read a sweep's folder.
 
     Raises:
         DataError: no sweep there, or no job of it finished.
-        ConfigError: patterns that no metric matches.
+        ConfigError: an unknown `epoch`.
     """
-    jobs = read_jobs(folder)
+    epoch = options.get("epoch") or "best"
+    if epoch not in EPOCHS:
+        raise ConfigError(f"sweep.epoch={epoch}: expected {' or '.join(EPOCHS)}")
+    jobs = read_jobs(folder, epoch)
     done = [job for job in jobs if job.metrics]
     if not done:
         listed = "; ".join(_problem(job, ()) for job in jobs[:5])
         raise DataError(f"dir={folder}: none of the {len(jobs)} jobs has results yet: {listed}")
     keys = swept_keys(jobs)
-    done.sort(key=lambda job: [_order(job.value(key)) for key in keys])
+    done.sort(key=lambda job: [order(job.value(key)) for key in keys])
+    averaged = [key for key in options.get("average", AVERAGED) or () if key in keys]
+    kept = [key for key in keys if key not in averaged]
+    settings: dict[str, Setting] = {}
+    for job in done:
+        values = {key: job.value(key) for key in kept}
+        settings.setdefault(json.dumps(values, default=str), Setting(values, [])).jobs.append(job)
     monitor = next((job.monitor for job in done if job.monitor), None)
-    table = choose(done, options.get("metrics"), ["val/*", "test/*"], "metrics")
-    drawn = choose(done, options.get("plot"), _plotted(monitor), "plot")
-    rows = [
-        {"job": job.name} | {key: job.value(key) for key in keys} | {m: job.metrics.get(m) for m in table}
-        for job in done
-    ]
     failed = [job for job in jobs if not job.metrics]
-    best = _best(done, monitor)
-    shown = [[str(row[key]) for key in ("job", *keys)] + [row[metric] for metric in table] for row in rows]
-    lines = [markdown(["job", *keys, *table], shown)]
-    lines += (
-        [f"Best {monitor}: job {best.name} ({_setting(best, keys)}), {number(best.metrics[monitor])}."]
-        if best and monitor
-        else []
-    )
-    if failed:
-        lines.append(f"{len(failed)} of {len(jobs)} jobs without results:\n")
-        lines[-1] += "".join(f"\n- {_problem(job, keys)}" for job in failed)
-    text = write_text(out / "sweep.md", "\n".join(lines).rstrip("\n") + "\n")
-    print(text.read_text(encoding="utf-8"), end="")
-    return [write_csv(out / "sweep.csv", rows), text, _figure(done, keys, drawn, out / "sweep.png")]
+    return Table(done, failed, keys, averaged, list(settings.values()), monitor, epoch)
 
 
-def read_jobs(folder: Path) -> list[Job]:
-    """The jobs below a sweep's folder, in the order of their numbers.
+def sweep(folder: Path, out: Path, options: Mapping[str, Any]) -> list[Path]:
+    """Read a sweep's folder and write `sweep.csv`, `sweep.md`, `sweep.png`, and `sweep_settings.csv` if seeds were averaged.
+
+    All numbers of a row are of one epoch, which column `epoch` names. Jobs that failed, or have not finished, are listed
+    by name with what is known of them.
+
+    Args:
+        folder: of the sweep, one folder per job.
+        out: run folder for the tables and the figure.
+        options: `metrics` and `plot`: names or patterns of the metrics in the table and the figure, None decides;
+            `epoch`: best or last; `average`: keys that are repetitions.
 
     Raises:
-        DataError: no such folder, or no job in it.
+        DataError: no sweep there, or no job of it finished.
+        ConfigError: patterns that no metric matches, or an unknown epoch.
     """
-    if not folder.is_dir():
-        raise DataError(f"dir={folder}: no such folder; expected the folder of a sweep, with one folder per job")
-    marks = (".hydra/overrides.yaml", "run.json", "results.json", "config.yaml")
-    found = [path for path in folder.iterdir() if path.is_dir() and any((path / mark).is_file() for mark in marks)]
-    if not found:
-        raise DataError(
-            f"dir={folder}: no job folder in it (one with .hydra/overrides.yaml or results.json); "
-            "expected what python -m fusion.train -m ... wrote"
-        )
-    return [_read(path) for path in sorted(found, key=lambda path: _order(path.name))]
+    table = read_sweep(folder, options)
+    metrics = choose(table.jobs, options.get("metrics"), _listed(table.monitor), "metrics")
+    drawn = choose(table.jobs, options.get("plot"), plotted(table.monitor), "plot")
+    rows = [
+        {"job": job.name}
+        | {key: job.value(key) for key in table.keys}
+        | {"epoch": job.epoch}
+        | {metric: job.metrics.get(metric) for metric in metrics}
+        for job in table.jobs
+    ]
+    text = write_text(out / "sweep.md", as_markdown(table, metrics, rows))
+    print(text.read_text(encoding="utf-8"), end="")
+    paths = [write_csv(out / "sweep.csv", rows), text]
+    if table.averaged:
+        paths.append(write_csv(out / "sweep_settings.csv", _setting_rows(table, metrics)))
+    return [*paths, draw_sweep(table.jobs, table.keys, drawn, table.averaged, out / "sweep.png")]
 
 
-def swept_keys(jobs: Sequence[Job]) -> list[str]:
-    """Keys whose values differ between the jobs; if none does, all that were set."""
-    keys = [key for key in dict.fromkeys(key for job in jobs for key in job.overrides) if not key.startswith(NOT_SWEPT)]
-    differing = [key for key in keys if len({json.dumps(job.value(key), sort_keys=True) for job in jobs}) > 1]
-    return differing or keys
+def show_sweep(folder: Path) -> None:
+    """Print a sweep's table, write it and the plot into the sweep's folder, and say where they are."""
+    for path in sweep(folder, folder, {}):
+        print(path)
+
+
+def as_markdown(table: Table, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The tables, what is best, and the jobs without numbers, as Markdown."""
+    parts = []
+    if table.averaged:
+        names = " and ".join(table.averaged)
+        header = [*(key for key in table.keys if key not in table.averaged), "jobs", *metrics]
+        shown = [[*map(str, s.values.values()), len(s.jobs), *(_spread(s, m) for m in metrics)] for s in table.settings]
+        parts.append(f"Mean and standard deviation over {names}:\n\n{markdown(header, shown)}")
+    header = ["job", *table.keys, "epoch", *metrics]
+    shown = [[str(row[key]) for key in ("job", *table.keys, "epoch")] + [row[m] for m in metrics] for row in rows]
+    which = f"the best epoch by {table.monitor}" if table.epoch == "best" and table.monitor else "the last epoch"
+    parts.append(f"Each job at {which}:\n\n{markdown(header, shown)}")
+    best = table.best()
+    if best is not None and table.monitor:
+        what = ", ".join(f"{key}={value}" for key, value in best.values.items()) or "all"
+        names = ", ".join(job.name for job in best.jobs)
+        jobs = f"job{'s' if len(best.jobs) > 1 else ''} {names} ({what})"
+        parts.append(f"Best {table.monitor}: {jobs}, {_spread(best, table.monitor)}.\n")
+    if table.failed:
+        total = len(table.jobs) + len(table.failed)
+        listed = "".join(f"- {_problem(job, table.keys)}\n" for job in table.failed)
+        parts.append(f"{len(table.failed)} of {total} jobs without results:\n\n{listed}")
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def choose(jobs: Sequence[Job], patterns: Sequence[str] | str | None, default: Sequence[str], option: str) -> list[str]:
@@ -131,7 +180,7 @@ def choose(jobs: Sequence[Job], patterns: Sequence[str] | str | None, default: S
     return list(chosen) or known
 
 
-def _plotted(monitor: str | None) -> list[str]:
+def plotted(monitor: str | None) -> list[str]:
     """The monitored metric, and the same of each task."""
     if monitor is None:
         return ["val/*"]
@@ -139,106 +188,24 @@ def _plotted(monitor: str | None) -> list[str]:
     return [monitor, f"{stage}/*/{metric}"]
 
 
-def _read(path: Path) -> Job:
-    problems: list[str] = []
-    manifest = _load(path / "run.json", problems) or {}
-    config = flatten(_load(path / "config.yaml", problems) or _load(path / ".hydra" / "config.yaml", problems) or {})
-    lines = _load(path / ".hydra" / "overrides.yaml", problems) or manifest.get("overrides") or []
-    overrides = dict(_parse(line) for line in lines)
-    results = _load(path / "results.json", problems)
-    job = Job(path.name, overrides, config)
-    if results is not None:
-        job.monitor = results.get("monitor")
-        job.metrics = {
-            name: float(v) for name, v in (results.get("metrics") or {}).items() if isinstance(v, int | float)
-        }
-        if job.monitor and isinstance(results.get("value"), int | float):
-            job.metrics = {job.monitor: float(results["value"])} | {
-                k: v for k, v in job.metrics.items() if k != job.monitor
-            }
-    if not job.metrics:
-        parts = manifest.get("parts") or [{}]
-        status = parts[-1].get("status", "never started")
-        known = {"running": "still running, or killed", "finished": "finished, but left no numbers"}
-        job.problem = problems[0] if problems else known.get(status, status)
-    return job
+def _listed(monitor: str | None) -> list[str]:
+    return [*([monitor] if monitor else []), "val/*", "test/*"]
 
 
-def _load(path: Path, problems: list[str]) -> Any:
-    """Content of a JSON or YAML file; None if it is missing or damaged."""
-    if not path.is_file():
-        return None
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)  # YAML 1.1 reads 1e-05 as a word
-    except (yaml.YAMLError, ValueError):
-        problems.append(f"{path.name} is damaged")
-        return None
+def _setting_rows(table: Table, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for setting in table.settings:
+        row: dict[str, Any] = {**setting.values, "jobs": len(setting.jobs)}
+        for metric in metrics:
+            row |= {metric: setting.mean(metric), f"{metric} std": setting.std(metric)}
+        rows.append(row)
+    return rows
 
 
-def _parse(override: str) -> tuple[str, Any]:
-    key, _, value = override.partition("=")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        parsed = value
-    return key.lstrip("+~").split("@", 1)[0], parsed
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    """Sorts numbers by size, before everything else by name."""
-    try:
-        return 0, float(value), ""
-    except (TypeError, ValueError):
-        return 1, 0.0, str(value)
-
-
-def _setting(job: Job, keys: Sequence[str]) -> str:
-    return ", ".join(f"{key}={job.value(key)}" for key in keys or job.overrides)
+def _spread(setting: Setting, metric: str) -> str:
+    spread = setting.std(metric)
+    return number(setting.mean(metric)) + (f" ± {number(spread)}" if spread is not None else "")
 
 
 def _problem(job: Job, keys: Sequence[str]) -> str:
-    return f"{job.name} ({_setting(job, keys)}): {job.problem}"
-
-
-def _best(jobs: Sequence[Job], monitor: str | None) -> Job | None:
-    able = [job for job in jobs if monitor in job.metrics and job.metrics[monitor] == job.metrics[monitor]]
-    if not able or monitor is None:
-        return None
-    pick = min if able[0].config.get("monitor.mode") == "min" else max
-    return pick(able, key=lambda job: job.metrics[monitor])
-
-
-def _figure(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str], path: Path) -> Path:
-    """A row per metric and a column per swept key; a line per combination of the other keys."""
-    keys = list(keys) or ["job"]
-    figure, axes = grid(len(metrics), len(keys), (4.2, 2.8))
-    for c, key in enumerate(keys):
-        values = sorted({json.dumps(_x(job, key)) for job in jobs}, key=lambda text: _order(json.loads(text)))
-        places = {text: index for index, text in enumerate(values)}
-        others = [other for other in keys if other != key]
-        groups: dict[str, list[Job]] = {}
-        for job in jobs:
-            groups.setdefault(", ".join(f"{other.rsplit('.', 1)[-1]}={_x(job, other)}" for other in others), []).append(
-                job
-            )
-        for r, metric in enumerate(metrics):
-            ax = axes[r, c]
-            for label, members in groups.items():
-                points = sorted(
-                    (places[json.dumps(_x(job, key))], job.metrics[metric]) for job in members if metric in job.metrics
-                )
-                style = {"label": label} if len(groups) <= MAX_LINES else {"color": "0.7"}
-                ax.plot([x for x, _ in points], [y for _, y in points], "o-", markersize=4, linewidth=1.2, **style)
-            ax.set_xticks(range(len(values)), [str(json.loads(text)) for text in values], fontsize=8)
-            ax.set_xlabel(key, fontsize=8)
-            ax.set_title(metric, fontsize=9)
-            ax.tick_params(axis="y", labelsize=8)
-            ax.grid(alpha=0.3)
-            if r == len(metrics) - 1 and others and len(groups) <= MAX_LINES:
-                ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
-    return save(figure, path)
-
-
-def _x(job: Job, key: str) -> Any:
-    return job.name if key == "job" else job.value(key)
+    return f"{job.name} ({', '.join(f'{key}={job.value(key)}' for key in keys or job.overrides)}): {job.problem}"

@@ -1,5 +1,6 @@
-"""Look at data and make it: `python -m fusion.data action=verify|describe|prepare|synthesize data=NAME`."""
+"""Look at data and make it: `python -m fusion.data action=verify|describe|prepare|synthesize|label data=NAME`."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,7 +14,7 @@ from fusion.errors import ConfigError, DataError
 from fusion.job.cli import door
 from fusion.job.config import check, instantiate
 
-ACTIONS = ("verify", "describe", "prepare", "synthesize")
+ACTIONS = ("verify", "describe", "prepare", "synthesize", "label")
 
 
 @door("data")
@@ -33,6 +34,8 @@ def main(cfg: DictConfig) -> None:
         _verify(data, config["threads"])
     if config["action"] == "synthesize":
         _synthesize(data, config)
+    if config["action"] == "label":
+        _label(data, config)
     if config["contact_sheet"]:
         sheet = contact_sheet([d for part in data.parts.values() for d in part.values()], config["contact_sheet"])
         print(f"contact sheet: {sheet}")
@@ -78,9 +81,17 @@ def _verify(data: FusionDataModule, threads: int) -> None:
     rows: list[dict[str, object]] = []
     problems: list[str] = []
     doubts: list[str] = []
+    missing: dict[str, str] = {}
     for part, datasets in data.parts.items():
         for dataset in datasets.values():
-            report = verify(dataset, threads)
+            try:
+                report = verify(dataset, threads)
+            except DataError as error:
+                missing[f"{part} {dataset.name} {dataset.split}"] = str(error)
+                rows.append(
+                    {"part": part, "set": dataset.name, "task": dataset.task, "split": dataset.split, **_NOTHING}
+                )
+                continue
             rows.append(
                 {
                     "part": part,
@@ -92,18 +103,47 @@ def _verify(data: FusionDataModule, threads: int) -> None:
                     "grey a/b": f"{report.gray[0]}/{report.gray[1]}",
                     "references": report.references,
                     "labels": report.labels(),
+                    "alignment": report.alignment_text(),
                     "unusable": len(report.problems),
                 }
             )
             problems += report.problems
             doubts += report.doubts
+    if missing and len(missing) == len(rows):
+        raise DataError(next(iter(missing.values())))
     _print(rows)
+    for line in dict.fromkeys(missing.values()):
+        print(f"missing: {line}")
     for line in dict.fromkeys(doubts):
         print(f"doubtful: {line}")
     for line in dict.fromkeys(problems):
         print(f"unusable: {line}")
     if problems:
         raise DataError(f"{len(dict.fromkeys(problems))} pairs cannot be used, see above; mend or exclude them")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} data sets are missing ({', '.join(missing)}), see above; the others were read"
+        )
+
+
+def _label(data: FusionDataModule, config: dict[str, Any]) -> None:
+    from fusion.downstream.judges.labelling import write_labels
+
+    part = config["part"]
+    if not config.get("judge"):
+        raise ConfigError(
+            "action=label: no judge; give judge=coco (boxes) or judge=mfnet (maps) with judge.weights=FILE"
+        )
+    if not data.parts.get(part):
+        known = ", ".join(name for name, sets in data.parts.items() if sets)
+        raise ConfigError(f"part={part}: this data has none; expected one of {known}")
+    if not config["out"]:
+        raise ConfigError("out: not given; expected a folder to write the labels to.")
+    count = write_labels(data.parts[part].values(), instantiate(config["judge"]), Path(config["out"]), config["score"])
+    print(f"{count} label files are in {config['out']}: give it to the data set as label_dir")
+
+
+_NOTHING = {"pairs": "missing"} | dict.fromkeys(("size", "grey a/b", "references", "labels", "unusable"), "-")
 
 
 def _synthesize(data: FusionDataModule, config: dict[str, Any]) -> None:

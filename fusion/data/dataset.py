@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from fusion.data.files.cache import DiskCache
 from fusion.data.files.image import Picture, read_image, read_pair, resize
 from fusion.data.files.pairs import Pair
+from fusion.data.files.partial import shrink
 from fusion.data.files.selection import Names, select
 from fusion.data.sample import Sample, SampleKey, Transform
 from fusion.data.transforms.pair import eval_transform
@@ -99,6 +100,9 @@ class PairDataset(Dataset[Sample], ABC):
         self.instruction = instruction
         self.transform = transform
         self._decoded: dict[int, Sample] = {}
+        self.cuts: tuple[int, ...] = ()  # see `share_cuts`
+        self.last_skip = skip
+        self.found = 0
 
     @property
     def name(self) -> str:
@@ -121,17 +125,22 @@ class PairDataset(Dataset[Sample], ABC):
 
     @functools.cached_property
     def pairs(self) -> list[Pair]:
-        """The selected pairs, found on first use."""
+        """The selected pairs, found on first use; their number before the selection is then in `found`."""
         try:
             found = self.find_pairs()
         except DataError as error:
             raise DataError(f"{self.name}: {error}{self._where_to_get()}") from None
+        self.found = len(found)
+        skip, limit = self.skip, self.limit
+        if self.include is None and self.exclude is None:
+            known = {"published": self.published_count, "cuts": self.cuts, "last_skip": self.last_skip}
+            skip, limit = shrink(skip, limit, there=len(found), where=f"{self.name} ({self.root})", **known)
         selected = select(
             found,
             include=self.include,
             exclude=self.exclude,
-            skip=self.skip,
-            limit=self.limit,
+            skip=skip,
+            limit=limit,
             shuffle_seed=self.shuffle_seed,
             where=f"{self.name} ({self.root})",
         )

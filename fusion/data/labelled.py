@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fusion.data.dataset import PairDataset
-from fusion.data.files.labels import IGNORE, read_class_map, read_saliency, read_voc_boxes
+from fusion.data.files.boxes import BoxFiles
+from fusion.data.files.labels import IGNORE, read_class_map, read_saliency
 from fusion.data.files.pairs import Pair, fold, list_images
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
@@ -26,6 +27,8 @@ class LabelledDataset(PairDataset):
         split: one of `splits`.
         labels: True: every pair needs its label file; False: leave labels alone; None: read them if their folder is
             there.
+        label_dir: folder of label files in place of the data set's own, such as those of
+            `python -m fusion.data action=label`.
         options: those of `PairDataset`.
 
     Raises:
@@ -35,10 +38,17 @@ class LabelledDataset(PairDataset):
     label_endings: ClassVar[tuple[str, ...]] = (".png",)
 
     def __init__(
-        self, root: str | Path, split: str | None = None, *, labels: bool | None = None, **options: Any
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        labels: bool | None = None,
+        label_dir: str | Path | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(root, split, **options)
         self.labels = labels
+        self.label_dir = None if label_dir is None else Path(label_dir)
 
     @abstractmethod
     def label_folder(self) -> Path:
@@ -54,8 +64,8 @@ class LabelledDataset(PairDataset):
         Raises:
             DataError: the folder is missing (with `labels=True`), or a pair's file.
         """
-        folder = self.label_folder()
-        if self.labels is False or (self.labels is None and not folder.is_dir()):
+        folder = self.label_dir or self.label_folder()
+        if self.labels is False or (self.labels is None and self.label_dir is None and not folder.is_dir()):
             return pairs
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of labels. Expected layout:\n{self.layout}")
@@ -80,19 +90,21 @@ class LabelledDataset(PairDataset):
     def _label_files(self, folder: Path) -> list[Path]:
         if self.label_endings == (".png",):
             return list_images(folder, self.layout)
-        return [path for path in folder.iterdir() if path.suffix.lower() in self.label_endings]
+        found = [path for path in folder.iterdir() if path.suffix.lower() in self.label_endings]
+        return sorted(found, key=lambda path: -self.label_endings.index(path.suffix.lower()))  # the first ending wins
 
 
 class BoxDataset(LabelledDataset):
-    """Pairs with VOC boxes, which become `boxes` and `labels`.
+    """Pairs with boxes, VOC or YOLO text, which become `boxes` and `labels`.
 
     Args:
         root: folder of the data set.
         split: one of `splits`.
         classes: names in the order of their numbers, which count from 0; objects of other classes are left out. None:
             those of the data set.
-        offset: what coordinates in the files count from; 1 as in VOC.
+        offset: what coordinates in VOC files count from; 1 as in VOC.
         difficult: keep objects marked as difficult.
+        text_classes: names of the class numbers in YOLO text files; None: `class_names`.
         require_boxes: leave out pairs without a single box, as detection training does.
         options: those of `LabelledDataset`.
 
@@ -100,7 +112,7 @@ class BoxDataset(LabelledDataset):
         ConfigError: no classes.
     """
 
-    label_endings = (".xml",)
+    label_endings = (".xml", ".txt")
     class_names: ClassVar[tuple[str, ...]]
 
     def __init__(
@@ -111,6 +123,7 @@ class BoxDataset(LabelledDataset):
         classes: Sequence[str] | None = None,
         offset: float = 1.0,
         difficult: bool = False,
+        text_classes: Sequence[str] | None = None,
         require_boxes: bool | None = False,
         **options: Any,
     ) -> None:
@@ -120,7 +133,8 @@ class BoxDataset(LabelledDataset):
             raise ConfigError(
                 f"{self.name}: classes=[]: expected at least one name, known: {', '.join(self.class_names)}."
             )
-        self.offset, self.difficult, self.require_boxes = offset, difficult, bool(require_boxes)
+        self.require_boxes = bool(require_boxes)
+        self.files = BoxFiles(self.classes, text_classes or self.class_names, offset, difficult)
         if require_boxes and self.labels is False:
             raise ConfigError(f"{self.name}: require_boxes=true needs labels, but labels=false.")
 
@@ -149,13 +163,11 @@ class BoxDataset(LabelledDataset):
 
     def label_options(self) -> dict[str, Any]:
         """What decides how annotations are read."""
-        return super().label_options() | {"classes": self.classes, "offset": self.offset, "difficult": self.difficult}
+        return super().label_options() | self.files.options()
 
     def _boxes(self, pair: Pair, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
         assert pair.label is not None
-        rescale = size is None or self.match_size is not None
-        limit = (2**20, 2**20) if size is None else size
-        return read_voc_boxes(pair.label, self.classes, limit, self.offset, self.difficult, rescale)
+        return self.files.read(pair.label, size, rescale=self.match_size is not None)
 
 
 class MaskDataset(LabelledDataset):

@@ -13,7 +13,10 @@ from torchvision.utils import draw_bounding_boxes
 from fusion.data.dataset import PairDataset
 from fusion.data.files.image import resize, write_image
 from fusion.data.files.labels import IGNORE
+from fusion.data.files.ranges import scale_of
+from fusion.data.files.reading import read_raster
 from fusion.data.sample import Sample
+from fusion.data.transforms.alignment import Alignment, alignment
 from fusion.errors import DataError
 
 _PALETTE = [
@@ -33,6 +36,7 @@ class Report:
         references: pairs with ground truth.
         boxes: number of boxes.
         masks: pairs with a map of classes.
+        alignment: score of every pair whose images have enough in common to tell, see `fusion.data.transforms.alignment`.
         problems: one line per pair that cannot be used.
         doubts: one line per thing that may be meant so, or not.
     """
@@ -44,6 +48,7 @@ class Report:
     references: int = 0
     boxes: int = 0
     masks: int = 0
+    alignment: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -51,6 +56,12 @@ class Report:
         """What labels there are."""
         found = [f"{self.boxes} boxes"] if self.boxes else []
         return ", ".join([*found, *([f"{self.masks} maps"] if self.masks else [])]) or "-"
+
+    def alignment_text(self) -> str:
+        """Mean score of alignment, and of how many pairs."""
+        if not self.alignment:
+            return "-"
+        return f"{sum(self.alignment) / len(self.alignment):.2f} ({len(self.alignment)})"
 
     def size_range(self) -> str:
         """Smallest and largest size by area, width x height."""
@@ -70,6 +81,8 @@ class _Facts:
     mask: bool
     same: bool
     brighter: float
+    alignment: Alignment
+    narrow: tuple[str | None, ...]
 
 
 def verify(dataset: PairDataset, threads: int = 4) -> Report:
@@ -79,7 +92,7 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
         DataError: the folder itself is not as expected (see `PairDataset`).
     """
     report = Report(dataset, pairs=len(dataset))
-    dark, same = [], []
+    dark, same, off, narrow = [], [], [], []
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for pair, facts in zip(dataset.pairs, pool.map(lambda i: _facts(dataset, i), range(len(dataset))), strict=True):
             if isinstance(facts, str):
@@ -91,6 +104,12 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
             report.references += facts.reference
             report.boxes += facts.boxes
             report.masks += facts.mask
+            narrow += [line for line in facts.narrow if line]
+            if facts.alignment.known:
+                report.alignment.append(facts.alignment.score)
+            if facts.alignment.is_off(facts.size):
+                where = f"by about ({facts.alignment.dx:.0f}, {facts.alignment.dy:.0f}) pixels"
+                off.append(f"{pair.name} {where}, score {facts.alignment.score:.2f}")
             if facts.same:
                 same.append(pair.name)
             if dataset.task == "mef" and facts.brighter < 0:
@@ -99,6 +118,12 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
         report.doubts.append(doubt)
     if same:
         report.doubts.append(f"{dataset.name}: {len(same)} pairs of two equal images: {_some(same)}")
+    if off:
+        report.doubts.append(
+            f"{dataset.name}: {len(off)} pairs whose images do not lie on top of each other: {_some(off)}; register them first"
+        )
+    if narrow:
+        report.doubts.append(f"{dataset.name}: {len(narrow)} files use little of their range: {_some(narrow)}")
     if dark:
         report.doubts.append(
             f"{dataset.name}: {len(dark)} pairs whose over-exposed image is the darker one: {_some(dark)}"
@@ -107,12 +132,11 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
 
 
 def count_doubt(dataset: PairDataset) -> str | None:
-    """One line if an unselected split has another number of pairs than was published."""
-    published = dataset.published_count
-    chosen = dataset.include is not None or dataset.exclude is not None or dataset.skip or dataset.limit is not None
-    if published is None or chosen or published == len(dataset):
+    """One line if a split has another number of pairs on disk than was published."""
+    published, there = dataset.published_count, dataset.found or len(dataset)
+    if published is None or published == there:
         return None
-    return f"{dataset.name} ({dataset.split}): {len(dataset)} pairs, {published} as published"
+    return f"{dataset.name} ({dataset.split}): {there} pairs, {published} as published"
 
 
 def contact_sheet(datasets: Iterable[PairDataset], path: str | Path, pairs: int = 6, height: int = 160) -> Path:
@@ -149,7 +173,24 @@ def _facts(dataset: PairDataset, index: int) -> _Facts | str:
         mask="mask" in sample,
         same=torch.equal(a, b),
         brighter=float(a.float().mean() - b.float().mean()),
+        alignment=alignment(a, b),
+        narrow=tuple(_narrow(path) for path in (dataset.pairs[index].a, dataset.pairs[index].b)),
     )
+
+
+def _narrow(path: Path) -> str | None:
+    """What part of its range a file of more than 8 bit uses, if it is little."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head.startswith(b"\xff\xd8\xff") or (head.startswith(b"\x89PNG") and head[24:25] == b"\x08"):
+        return None
+    try:
+        raster = read_raster(path)
+        _, said = scale_of(raster)
+    except DataError:
+        return None
+    lines = [line for line in said if line.startswith("warning: ")]
+    return lines[0].removeprefix("warning: ").split(";")[0] if raster.depth != "8" and lines else None
 
 
 def _column(sample: Sample, height: int) -> Tensor:

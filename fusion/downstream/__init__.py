@@ -1,5 +1,5 @@
 """What fused images are good for: detection and other tasks on them, their networks and scores."""
 
-from fusion.downstream.tasks import DetectionTask, SaliencyTask, SegmentationTask
+from fusion.downstream.tasks import DetectionTask, JudgeTask, SaliencyTask, SegmentationTask
 
-__all__ = ["DetectionTask", "SaliencyTask", "SegmentationTask"]
+__all__ = ["DetectionTask", "JudgeTask", "SaliencyTask", "SegmentationTask"]

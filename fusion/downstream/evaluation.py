@@ -52,6 +52,7 @@ class DownstreamEvaluation(ABC):
         self.sources = sources
         self.folders = {name: {_fold(p.stem): p for p in list_images(Path(f))} for name, f in (fused or {}).items()}
         self.results: dict[str, dict[str, float | None]] = {}
+        self.collected: dict[str, Any] = {}
 
     @abstractmethod
     def load(self, ckpt_path: str | None, key: str) -> TaskTraining:
@@ -127,6 +128,7 @@ class _Watch(Callback):
     def _finish(self) -> None:
         for method, scores in self.scores.items():
             self.evaluation.results[method] = scores.compute()
+            self.evaluation.collected[method] = scores
         self.scores = {}
 
     def on_test_batch_end(  # type: ignore[override]

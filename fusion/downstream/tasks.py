@@ -55,6 +55,24 @@ class DetectionTask(FrozenTask):
         check_classes(module.class_names, datamodule, "train", "model.task_networks.detection")
 
 
+class JudgeTask(FrozenTask):
+    """The loss of a released network (`fusion.downstream.judges`): FastestDet with boxes, MFNet's segmenter with maps.
+
+    Args:
+        judge: the network with its weights.
+        weight: of the loss.
+    """
+
+    def __init__(self, judge: TrainedModel, weight: float = 1.0) -> None:
+        super().__init__(judge, weight)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Detectors: see `check_classes`."""
+        module: Any = self.module
+        if hasattr(module, "detect"):
+            check_classes(module.class_names, datamodule, "train", "model.task_networks.detection.judge")
+
+
 class SegmentationTask(FrozenTask):
     """Cross-entropy of a segmentation network.
 

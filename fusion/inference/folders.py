@@ -1,23 +1,31 @@
-"""Two files or two folders of images, fused at their own sizes into a third."""
+"""Two files or two folders of pictures, fused at their own sizes and depths into a third."""
 
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from fusion.api import build_model, check_controls, model_of_job, pick_device
-from fusion.data.files.image import WRITE_FORMATS, Picture, read_pair, write_image
-from fusion.data.files.pairs import Pair
+from fusion.data.files.ranges import Range, check_range
+from fusion.data.files.reading import read_raster
+from fusion.data.files.writing import Compression, write_raster
 from fusion.data.sets.folders import Folders
-from fusion.errors import ConfigError, DataError, FusionError
+from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
+from fusion.data.transforms.grid import Geometry
+from fusion.errors import ConfigError, FusionError
+from fusion.inference.controls import check_effect
+from fusion.inference.memory import free_memory, is_out_of_memory
+from fusion.inference.targets import Job, deeper, plan
 from fusion.job.config import first_line, plain
-
-FORMATS = ("keep", *(suffix.lstrip(".") for suffix in WRITE_FORMATS))
+from fusion.job.notices import Notices
+from fusion.models.base import FusionModel
+from fusion.models.color import check_color
+from fusion.models.output import FusionOutput
 
 
 class SomeFailed(FusionError):
@@ -26,79 +34,131 @@ class SomeFailed(FusionError):
     status = 1
 
 
-class Job(NamedTuple):
-    """One pair and where its fusion goes."""
-
-    pair: Pair
-    target: Path
-
-
 def predict(cfg: DictConfig) -> None:
     """Fuse the pairs of `a` and `b` into `out`.
 
-    Every pair is fused at its own size. A pair that cannot be read is reported and left out.
+    Every pair is fused at its own size and depth. A pair that cannot be read, or for which memory does not suffice, is
+    reported and left out.
 
     Raises:
         SomeFailed: some pairs were left out.
         FusionError: nothing could be started.
     """
-    options = {
-        key: plain(cfg[key]) for key in ("a", "b", "out", "task", "format", "keep_gray", "overwrite", "match_size")
+    options: dict[str, Any] = {
+        str(key): plain(cfg[key]) for key in cfg if key not in ("model", "control", "paths", "hydra")
     }
+    reading = read_options(options)
+    compression = Compression(options["quality"], options["chroma"])
+    check_color(options["color"])
+    if str(options["depth"]) not in DEPTH_CHOICES:
+        raise ConfigError(f"depth={options['depth']}: expected one of {', '.join(DEPTH_CHOICES)}")
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
-    pairs = Folders(options["a"], options["b"], options["task"], allow_unpaired=cfg.allow_unpaired).pairs
-    jobs = plan(pairs, options)
+    notices = Notices()
+    jobs, done = find_jobs(options, notices)
     model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
     check_controls(model, controls)
+    model.untrained = model.untrained and not options["allow_untrained"]
+    model.refuse_untrained()
+    check_effect(model, options["task"], controls)
+    if not jobs:
+        print(f"nothing to do: all {done} results are in {options['out']} already (overwrite=false)")
+        return
+    if done:
+        print(f"{done} of {done + len(jobs)} results are there already (overwrite=false)")
     failed: list[str] = []
-    for index, (job, picture) in enumerate(read_ahead(jobs, cfg.num_workers, options["match_size"]), 1):
+    for index, (job, sources) in enumerate(
+        read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1
+    ):
         try:
-            a, b = picture.result()
-            fused = model.fuse(a.pixels, b.pixels, options["task"], **controls).fused[0]
-            if options["keep_gray"] and a.is_gray and b.is_gray:
-                fused = fused.mean(0, keepdim=True)
-            write_image(job.target, fused.cpu())
-        except (DataError, OSError, torch.OutOfMemoryError) as error:
+            given = sources.result()
+            notices.add(*given.notes)
+            output = fuse_sources(model, given, options["task"], options["color"], controls)
+            notices.add(*(f"color: {line}" for line in dict.fromkeys(output.extras.get("color", ()))))
+            result = given.finish(output.fused, options["depth"], options["keep_gray"])
+            target, lost = write_raster(deeper(job, result), result, compression)
+            notices.add(*lost)
+        except (FusionError, OSError, MemoryError, RuntimeError) as error:
+            memory = is_out_of_memory(error)
+            if isinstance(error, RuntimeError) and not memory:
+                raise
             failed.append(job.pair.name)
-            print(f"error: {job.pair.name}: {first_line(error)}", file=sys.stderr)
+            reason = f"not enough memory ({first_line(error)})" if memory else first_line(error)
+            print(f"error: {job.pair.name}: {reason}", file=sys.stderr)
+            if memory:
+                free_memory()
             continue
-        print(f"[{index}/{len(jobs)}] {job.target}", flush=True)
+        print(f"[{index}/{len(jobs)}] {target}", flush=True)
+    notices.close()
     if failed:
         names = ", ".join(failed[:5])
         raise SomeFailed(f"{len(failed)} of {len(jobs)} pairs could not be fused: {names}; the reasons are above")
 
 
-def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> list[Job]:
-    """Decide where each fused image goes: the name of source `a`, in `out`.
+def find_jobs(options: dict[str, Any], notices: Notices) -> tuple[list[Job], int]:
+    """Pair the sources and decide where results go; see `plan`."""
+    folders = Folders(
+        options["a"],
+        options["b"],
+        options["task"],
+        pairing=options["pairing"],
+        recursive=options["recursive"],
+        ignore=[str(options["out"])],
+        allow_unpaired=options["allow_unpaired"],
+    )
+    jobs, done = plan(folders.pairs, options)
+    if folders.paired_by:
+        notices.add(folders.paired_by)
+    if folders.a.resolve() == folders.b.resolve() and folders.a.is_file():
+        notices.add(f"warning: a and b are the same file, {folders.a}")
+    return jobs, done
+
+
+def read_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What `prepare` takes, checked before anything is read.
 
     Raises:
-        ConfigError: a format that cannot be written, or files that would overwrite a source or one another.
+        ConfigError: an unknown value.
     """
-    if options["format"] not in FORMATS:
-        raise ConfigError(f"format={options['format']}: expected one of {', '.join(FORMATS)}")
-    out = Path(options["out"])
-    one_file = Path(options["a"]).is_file() and out.suffix.lower() in WRITE_FORMATS
-    jobs = []
-    for pair in pairs:
-        suffix = pair.a.suffix if options["format"] == "keep" else f".{options['format']}"
-        suffix = suffix if suffix.lower() in WRITE_FORMATS else ".png"
-        target = out if one_file else out / f"{pair.a.stem}{suffix}"
-        if target.resolve() in (pair.a.resolve(), pair.b.resolve()):
-            raise ConfigError(f"out={out}: {target} is a source; choose another folder")
-        jobs.append(Job(pair, target))
-    if len({job.target for job in jobs}) < len(jobs):
-        raise ConfigError(f"out={out}: two pairs would be written to one file; use format=keep or rename the sources")
-    return jobs if options["overwrite"] else [job for job in jobs if not job.target.exists()]
+    chosen = options["range"]
+    ranges: dict[str, Range] = dict(chosen) if isinstance(chosen, dict) else {"a": chosen, "b": chosen}
+    for side, value in ranges.items():
+        check_range(value, f"range.{side}")
+    keys = ("match_size", "fit", "register", "motion", "overlap")
+    geometry = Geometry(**{key: options[key] for key in keys})
+    bands = options["bands"]
+    inks = options["task"] == "pansharpening" or bands == "each" or isinstance(bands, list)
+    return {"inks_as_bands": inks, "page": options["page"], "ranges": ranges, "bands": bands, "geometry": geometry}
+
+
+def read_pair_of(job: Job, reading: dict[str, Any], check: bool) -> Sources:
+    """The sources of one pair, ready to be fused."""
+    how = ("page", "inks_as_bands")
+    rest = {key: value for key, value in reading.items() if key not in how}
+    rasters = [read_raster(path, *(reading[key] for key in how)) for path in (job.pair.a, job.pair.b)]
+    return prepare(rasters, labels=("a", "b"), check_alignment=check, **rest)
+
+
+def fuse_sources(
+    model: FusionModel, sources: Sources, task: str, color: str = "auto", controls: dict[str, Any] | None = None
+) -> FusionOutput:
+    """Fuse prepared sources; bands one after the other, so that many of them need no more memory than one."""
+    a, b = (image.to(model.device) for image in sources.images)
+    if not sources.by_band:
+        return model.fuse(a, b, task, color=color, **(controls or {}))
+    outputs = [model.fuse(a[i : i + 1], b[i : i + 1], task, **(controls or {})) for i in range(len(a))]
+    made: list[Tensor] = [output.fused for output in outputs]
+    return FusionOutput(torch.cat(made))
 
 
 def read_ahead(
-    jobs: Sequence[Job], workers: int, match_size: Any
-) -> Iterator[tuple[Job, "Future[tuple[Picture, Picture]]"]]:
-    """Read pairs in threads while the model works, in order and a few ahead."""
-    waiting: deque[tuple[Job, Future[tuple[Picture, Picture]]]] = deque()
+    jobs: Sequence[Job], workers: int, reading: dict[str, Any], checked: int
+) -> Iterator[tuple[Job, "Future[Sources]"]]:
+    """Read pairs in threads while the model works, in order and a few ahead; the first ones are checked for alignment."""
+    waiting: deque[tuple[Job, Future[Sources]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for job in jobs:
-            waiting.append((job, pool.submit(read_pair, job.pair.a, job.pair.b, match_size)))
+        for index, job in enumerate(jobs):
+            check = checked < 0 or index < checked
+            waiting.append((job, pool.submit(read_pair_of, job, reading, check)))
             if len(waiting) > max(1, workers):
                 yield waiting.popleft()
         yield from waiting

@@ -1,4 +1,4 @@
-"""The doors' frame: compose a configuration with Hydra, run a `main(cfg)`, answer mistakes with one line and a status.
+"""Shared code of the commands: compose a configuration with Hydra, run a `main(cfg)`, answer mistakes with one line.
 
 Exit status: 0 done, 1 a defect or a partial failure, 2 a mistake the user can mend, 130 interrupted.
 `HYDRA_FULL_ERROR=1` gives tracebacks back.
@@ -9,29 +9,35 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
-from fusion.job.plugins import load_plugins
+from fusion.job.help import help_text, wants_help
+from fusion.job.paths import quote_paths
+from fusion.job.task import Task, environment, exit_status, finish_sweep
 
 Main = Callable[[DictConfig], Any]
 
 
-def door(name: str, prepare: Callable[[list[str]], list[str]] | None = None) -> Callable[[Main], Callable[..., Any]]:
-    """Make `main(cfg)` a command-line door on the root configuration `name`.
+def door(
+    name: str,
+    prepare: Callable[[list[str]], list[str]] | None = None,
+    check: Callable[[DictConfig], Any] | None = None,
+    after_sweep: Callable[[Path], Any] | None = None,
+) -> Callable[[Main], Callable[..., Any]]:
+    """Make `main(cfg)` a command on the root configuration `name`.
 
     Called without arguments the decorated function reads the command line, composes `conf/<name>.yaml`, runs (once, or
     once per job of a `--multirun`) and exits; called with a configuration it just runs `main`.
@@ -40,6 +46,8 @@ def door(name: str, prepare: Callable[[list[str]], list[str]] | None = None) -> 
     Args:
         name: root configuration, without `.yaml`.
         prepare: rewrites the command-line arguments before Hydra sees them.
+        check: raises a FusionError for a configuration that cannot work; a sweep leaves such jobs out.
+        after_sweep: what to show of a sweep at its end, given its folder.
     """
 
     def decorate(main: Main) -> Callable[..., Any]:
@@ -47,7 +55,7 @@ def door(name: str, prepare: Callable[[list[str]], list[str]] | None = None) -> 
         def entry(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
                 return main(cfg)
-            sys.exit(_run(main, name, prepare))
+            sys.exit(_run(Task(main, name, check, one_line), prepare, after_sweep))
 
         return entry
 
@@ -59,23 +67,43 @@ def free_controls(arguments: list[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
 
 
-def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None) -> int:
-    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    failures: list[tuple[str, BaseException]] = []
+def each_source(*sides: str) -> Callable[[list[str]], list[str]]:
+    """Let `range=VALUE` stand for `range.SIDE=VALUE` of every side."""
+
+    def rewrite(arguments: list[str]) -> list[str]:
+        return [
+            f"range.{side}={argument[len('range=') :]}" if argument.startswith("range=") else argument
+            for argument in arguments
+            for side in (sides if argument.startswith("range=") else sides[:1])
+        ]
+
+    return rewrite
+
+
+def _run(
+    task: Task, prepare: Callable[[list[str]], list[str]] | None, after_sweep: Callable[[Path], Any] | None
+) -> int:
+    full_error = task.full_error == "1"
     original = sys.argv
+    # Launchers register what they take under the names of our files, and Hydra has not dropped that yet.
+    warnings.filterwarnings("ignore", "(?s).*validated against ConfigStore schema.*")
+    error: BaseException | None = None
+    if wants_help(original[1:]):
+        print(help_text(task.name, original[1:]), end="")
+        return 0
     try:
-        if prepare is not None:
-            sys.argv = [original[0], *prepare(original[1:])]
-        task = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
-            _job(main, failures, os.environ.get("HYDRA_FULL_ERROR"))
-        )
+        arguments = original[1:] if prepare is None else prepare(original[1:])
+        sys.argv = [original[0], *quote_paths(arguments)]
+        start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
-        with _environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{name}"):
-            task()
+        with environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{task.name}"):
+            start()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        finish_sweep(task)
         return 130
     except SystemExit as stop:  # Lightning turns signals into these, SIGTERM with status 0
+        finish_sweep(task)
         if isinstance(stop, SIGTERMException):
             return 143
         if isinstance(stop.__context__, KeyboardInterrupt):
@@ -84,53 +112,22 @@ def _run(main: Main, name: str, prepare: Callable[[list[str]], list[str]] | None
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
-        if not any(error is failure for _, failure in failures):
-            failures.append(("", error))
+    except Exception as found:
+        error = found
         if full_error:
             traceback.print_exception(error)
     finally:
         overrides, sys.argv = sys.argv[1:], original
-    return _report(failures, name, overrides, quiet=full_error)
-
-
-def _job(main: Main, failures: list[tuple[str, BaseException]], full_error: str | None) -> Main:
-    def job(cfg: DictConfig) -> Any:
-        settings = HydraConfig.get()
-        if OmegaConf.select(cfg, "paths") is not None:
-            with open_dict(cfg):
-                cfg.paths.output_dir = settings.runtime.output_dir
-        try:
-            load_plugins(OmegaConf.select(cfg, "imports"))
-            with _environment(HYDRA_FULL_ERROR=full_error, HYDRA_MAIN_MODULE=None):
-                return main(cfg)
-        except Exception as error:
-            if settings.mode != RunMode.MULTIRUN:
-                failures.append(("", error))
-                return None
-            label = f"job {settings.job.num} ({' '.join(settings.overrides.task)})"
-            failures.append((label, error))
-            print(f"error: {label}: {one_line(error) or first_line(error)}", file=sys.stderr)
-            raise  # the sweeper must know; the other jobs still run
-
-    return job
-
-
-def _report(failures: list[tuple[str, BaseException]], name: str, overrides: list[str], quiet: bool) -> int:
-    if not failures:
+    if error is None and task.sweep is not None:
+        return finish_sweep(task, after_sweep)
+    error = error or task.error
+    if error is None:
         return 0
-    status = 0
-    sweep = any(label for label, _ in failures)
-    if sweep:
-        print(f"error: {len(failures)} job(s) of this sweep failed:", file=sys.stderr)
-    for label, error in failures:
-        line = one_line(error, name, overrides)
-        defect = line is None
-        status = max(status, 1 if defect else next((c.status for c in causes(error) if hasattr(c, "status")), 2))
-        if defect and not quiet:
-            traceback.print_exception(error)
-        print(f"error: {label + ': ' if label else ''}{_rank()}{line or first_line(error)}", file=sys.stderr)
-    return status
+    line = one_line(error, task.name, overrides)
+    if line is None and not full_error:
+        traceback.print_exception(error)
+    print(f"error: {_rank()}{line or first_line(error)}", file=sys.stderr)
+    return exit_status(error, line)
 
 
 def _rank() -> str:
@@ -163,7 +160,10 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters"
+        return (
+            f"cannot read '{error.override}' ({first_line(error)}); write key=value, and quote special characters, as in "
+            "'key=\"my file (1).png\"'"
+        )
     if found := re.search(r"Could not find '([^']+)'\s+Available options in '([^']*)':\n((?:[ \t]+\S+\n?)+)", text):
         option, group, options = found[1].removeprefix(f"{found[2]}/"), found[2], found[3].split()
         hint = nearest(option, options)
@@ -202,21 +202,3 @@ def _known_keys(name: str, overrides: list[str]) -> list[str]:
         inner = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
         return sorted(set(keys) | inner | set(groups))
     return []
-
-
-@contextmanager
-def _environment(**values: str | None) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    try:
-        _set_environment(values)
-        yield
-    finally:
-        _set_environment(before)
-
-
-def _set_environment(values: dict[str, str | None]) -> None:
-    for key, value in values.items():
-        if value is None:
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = value

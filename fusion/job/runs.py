@@ -19,7 +19,9 @@ from fusion.errors import ConfigError, WeightsError
 from fusion.files import write_text
 from fusion.job.aliases import with_present_names
 from fusion.job.config import flatten
+from fusion.job.records import read_json
 from fusion.job.resolvers import CHECKPOINTS, run_folder
+from fusion.job.sweep import PLAN
 from fusion.version import __version__
 
 CONFIG = "config.yaml"
@@ -28,7 +30,7 @@ RESULTS = "results.json"
 
 FREE_TO_CHANGE = (
     "data.val.*", "data.test.*", "data.predict.*", "*.root", "*.cache", "*num_workers", "*pin_memory",
-    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing",
+    "*persistent_workers", "*prefetch_factor", "*limit", "*gradient_checkpointing", "model.network.stream",
 )  # fmt: skip
 """Keys of `model` and `data` that do not change what a run learns: they may differ when it is resumed."""
 
@@ -66,6 +68,11 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     resume = given.get("resume", "=").split("=", 1)[1].strip("\"'")
     if not resume or resume == "null":
         return arguments
+    if plan := read_json(Path(resume) / PLAN):  # a sweep: its jobs go on
+        again = [line for line in plan["arguments"] if _key(line) not in {*given, "hydra.sweep.dir"}]
+        place = arguments.index(given["resume"])
+        again.append(f"hydra.sweep.dir={resume}")
+        return ["-m", *arguments[:place], *again, *arguments[place + 1 :]]
     resume_checkpoint(resume)  # before Hydra makes folders
     saved = Path(run_folder(resume, "")) / MANIFEST
     manifest = _read_json(saved) if saved.is_file() else {}

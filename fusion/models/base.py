@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
-from fusion.models.inputs import Image, image_pair, reflect_to_multiple
+from fusion.errors import WeightsError
+from fusion.models.color import NativeColor, check_color, fuse_in_color
+from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.models.scores import ScoreTable
 from fusion.models.trained import TrainedModel
@@ -27,10 +29,19 @@ class FusionModel(TrainedModel, ABC):
 
     Attributes:
         eval_controls: steering that validation, test and prediction pass to `_fuse_tensor`.
+        eval_references: also score against the ground truth of pairs that have one.
     """
 
     size_multiple: int = 1
     """Sides that `forward` accepts are multiples of this; `fuse` reflects images up to it and crops back."""
+    native_color: NativeColor = "rgb"
+    """Where the method's colour comes from by itself, see `fusion.models.color`."""
+    weights_help: str = "train it with python -m fusion.train and give ckpt_path=RUN_FOLDER"
+    """Where trained weights come from, for the message that refuses to fuse without them."""
+    untrained: bool = False
+    """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
+    least_side: int = 1
+    """Smaller pictures are extended by reflection and cropped back."""
     example_size: tuple[int, int] = (64, 64)
     """A small `(H, W)` that `forward` accepts, for checks and benchmarks."""
 
@@ -45,6 +56,7 @@ class FusionModel(TrainedModel, ABC):
         self.eval_metrics = tuple(eval_metrics)
         self.eval_convention = eval_convention
         self.eval_controls: dict[str, Any] = {}
+        self.eval_references = False
         self._scores = ScoreTable()
 
     # What a method brings ------------------------------------------------------------------------------------------
@@ -63,33 +75,61 @@ class FusionModel(TrainedModel, ABC):
 
     # Use -------------------------------------------------------------------------------------------------------------
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
+    def fuse(self, a: Image, b: Image, task: str = "vif", *, color: str = "auto", **controls: Any) -> FusionOutput:
         """Fuse images of any size, in evaluation mode and without gradients.
 
         Args:
-            a: first source (visible, over-exposed, far focus): tensor `(3|1, H, W)` or `(B, 3|1, H, W)`, float in
-                [0, 1] or uint8, or array HxW or HxWx3.
+            a: first source (visible, over-exposed, far focus): a path, a Pillow image, a tensor `(3|1, H, W)` or
+                `(B, 3|1, H, W)`, float in [0, 1] or uint8, or an array HxW or HxWx3.
             b: second source (infrared, under-exposed, near focus), the same size.
             task: "vif", "mef" or "mff", or what the method knows.
+            color: "auto", "rgb", "ycbcr", "luma", "a" or "b", see `fusion.models.color`.
             **controls: steering of the method.
 
         Returns:
-            Output whose `fused` is `(B, 3 or 1, H, W)` in [0, 1], on the model's device.
+            Output whose `fused` is `(B, 3 or 1, H, W)` in [0, 1], on the model's device. For files, Pillow images and arrays
+            `output.save(path)` writes it with their depth and metadata.
 
         Raises:
             DataError: shapes, sizes, types or ranges that cannot be fused.
+            WeightsError: the model has no trained weights.
         """
-        first, second = image_pair(a, b, self.device)
+        self.refuse_untrained()
+        check_color(color)
+        sources = read_sources(a, b)
+        first, second = (a, b) if sources is None else (image.to(self.device) for image in sources.images)
+        first, second = image_pair(first, second, self.device)
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.inference_mode():
-                output = self._fuse_tensor(first, second, task, **controls)
+
+                def run(x: Tensor, y: Tensor) -> FusionOutput:
+                    height, width = x.shape[-2:]
+                    x, y = (reflect_to_least(image, self.least_side) for image in (x, y))
+                    made = self._fuse_tensor(x, y, task, **controls)
+                    made.fused = made.fused[..., :height, :width]
+                    return made
+
+                output = fuse_in_color(run, first, second, color, self.native_color)
                 output.fused = output.fused.float().clamp(0, 1)
+                output.sources = sources if sources is not None else describe_arrays(a, b)
                 return output
         finally:
             for module, training in modes:
                 module.training = training
+
+    def refuse_untrained(self) -> None:
+        """Refuse to make pictures with random weights.
+
+        Raises:
+            WeightsError: says where weights come from.
+        """
+        if self.untrained:
+            raise WeightsError(
+                f"{type(self).__name__} has no trained weights and would make no picture: {self.weights_help}; "
+                "or set allow_untrained=true to see what an untrained network makes"
+            )
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
         height, width = a.shape[-2:]
@@ -113,6 +153,10 @@ class FusionModel(TrainedModel, ABC):
             from fusion.metrics import compute
 
             values = compute(batch["a"], batch["b"], output.fused, list(self.eval_metrics), self.eval_convention)
+        if self.eval_references and "reference" in batch:
+            from fusion.metrics.full_reference import full_reference
+
+            values = values | full_reference(output.fused, batch["reference"])
         self._scores.add(batch, values)
         return output
 

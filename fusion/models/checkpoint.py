@@ -58,4 +58,5 @@ def restore_frozen(
             f"this checkpoint stands on the frozen backbone '{saved['backbone']}' (sha256 {saved['sha256'][:12]}), "
             f"but the model has {has}: build the model with the backbone weights it was trained on"
         )
+    checkpoint.setdefault("state_dict", {})  # FSDP has loaded it by itself
     checkpoint["state_dict"] |= {key: state[key] for key in saved["keys"]}

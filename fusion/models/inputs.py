@@ -1,14 +1,58 @@
 """Turning what users hold into the tensors models take, and padding to the sizes models accept."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
+from fusion.data.files.pillow import from_pillow
+from fusion.data.files.raster import Raster, limits_of
+from fusion.data.files.reading import read_raster
+from fusion.data.sources import Sources, prepare
 from fusion.errors import DataError
 
-Image = Tensor | np.ndarray
+Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
+"""What `fuse` takes: tensors, arrays, files and Pillow images."""
+
+
+def read_sources(a: Image, b: Image) -> Sources | None:
+    """Files and Pillow images as tensors, with what a result takes over from them; None for tensors and arrays.
+
+    Where one is a file and the other an array, the array is taken as a picture too.
+
+    Raises:
+        DataError: a file that cannot be read, sizes that differ, or a file beside a tensor.
+    """
+    files = [isinstance(x, str | Path | PIL.Image.Image) for x in (a, b)]
+    if not any(files):
+        return None
+    return prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))])
+
+
+def describe_arrays(a: Image, b: Image) -> Sources | None:
+    """What a result takes over from two arrays: their depth. None for tensors."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return None
+    return prepare([_of_array(a), _of_array(b)])
+
+
+def _raster(image: Image, name: str) -> Raster:
+    if isinstance(image, str | Path):
+        return read_raster(image)
+    if isinstance(image, PIL.Image.Image):
+        return from_pillow(image)
+    if isinstance(image, np.ndarray):
+        return _of_array(image)
+    raise DataError(f"{name}: a tensor beside a file or a Pillow image; give two of a kind")
+
+
+def _of_array(array: np.ndarray) -> Raster:
+    """An array HxW or HxWxC as a picture."""
+    planes = np.ascontiguousarray((array[..., None] if array.ndim == 2 else array).transpose(2, 0, 1))
+    return Raster(planes, "gray" if len(planes) == 1 else "rgb", limits_of(planes))
 
 
 def image_batch(image: Image, name: str = "image") -> Tensor:
@@ -84,6 +128,15 @@ def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
         total = -(-size // multiple) * multiple
         if total > size:
             image = image.index_select(axis, _reflected_indices(size, total, image.device))
+    return image
+
+
+def reflect_to_least(image: Tensor, least: int) -> Tensor:
+    """Extend `(..., H, W)` at the bottom and right by reflection, until no side is shorter than `least`."""
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        if size < least:
+            image = image.index_select(axis, _reflected_indices(size, least, image.device))
     return image
 
 

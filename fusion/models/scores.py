@@ -56,7 +56,8 @@ class ScoreTable:
         per_metric: dict[str, list[float]] = {}
         for task in sorted({row["task"] for row in rows}):
             of_task = [row for row in rows if row["task"] == task]
-            for metric in [key for key in of_task[0] if key not in ("dataset", "name", "task")]:
-                means[f"{task}/{metric}"] = fmean(row[metric] for row in of_task)
+            keys = dict.fromkeys(key for row in of_task for key in row)  # some sets have references, others none
+            for metric in [key for key in keys if key not in ("dataset", "name", "task")]:
+                means[f"{task}/{metric}"] = fmean(row[metric] for row in of_task if metric in row)
                 per_metric.setdefault(metric, []).append(means[f"{task}/{metric}"])
         return means | {metric: fmean(values) for metric, values in per_metric.items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError
 from fusion.models.checkpoint import restore_frozen, state_digest, write_record
+from fusion.models.compiled import compile_in_place, compile_mode
 from fusion.models.output import FusionOutput
 
 
@@ -79,10 +80,18 @@ class TrainedModel(LightningModule):
         """Name of the weights that `frozen_state_keys` come from, for messages."""
         return "unnamed"
 
-    def compile_network(self) -> None:
-        """Compile the part that carries the work; in place, so that state-dict keys stay."""
-        network = getattr(self, "network", None)
-        (network if isinstance(network, nn.Module) else self).compile()
+    def compile_network(self, mode: str | bool = "default") -> None:
+        """Compile the part that carries the work; in place, so that state-dict keys stay.
+
+        Args:
+            mode: see `fusion.models.compiled`; True is "default", False compiles nothing.
+
+        Raises:
+            ConfigError: an unknown mode.
+        """
+        network, chosen = getattr(self, "network", None), compile_mode(mode)
+        if chosen is not None:
+            compile_in_place(network if isinstance(network, nn.Module) else self, chosen)
 
     # Steps -----------------------------------------------------------------------------------------------------------
 

@@ -24,9 +24,9 @@ def combine(outputs: Tensor, weights: Tensor, mix: str = "log_sum_exp") -> Tenso
     gates = weights.t().reshape(*weights.t().shape, *(1,) * (outputs.dim() - 2))
     if mix == "linear":
         return (gates * outputs).sum(0)
-    used = gates > 0
-    log_gates = torch.where(used, gates, 1.0).log()
-    return torch.where(used, outputs + log_gates, -torch.inf).logsumexp(0)
+    used = gates > 0  # one number per token and expert: the outputs themselves are read once
+    log_gates = torch.where(used, gates, 1.0).log().masked_fill(~used, -torch.inf)
+    return (outputs + log_gates).logsumexp(0)
 
 
 def dispatch(

@@ -7,12 +7,23 @@ from torch import Tensor, nn
 from fusion.moe.routing import Routing
 
 TaskWeights = int | Tensor
-"""A task's index, or `(num_tasks,)` weights that mix the routers of several tasks."""
+"""A task's index, also as an int64 scalar, or `(num_tasks,)` weights that mix the routers of several tasks.
+
+A compiled network would be compiled again for every integer, but not for every value of a scalar tensor."""
 
 
 def of_task(bank: Tensor, task: TaskWeights) -> Tensor:
     """A task's entry of `(num_tasks, ...)` parameters, or a weighted mean of several tasks' entries."""
-    return bank[task] if isinstance(task, int) else torch.tensordot(task.to(bank), bank, dims=1)
+    if isinstance(task, int):
+        return bank[task]
+    if is_index(task):
+        return bank.index_select(0, task.view(1)).squeeze(0)
+    return torch.tensordot(task.to(bank), bank, dims=1)
+
+
+def is_index(task: TaskWeights) -> bool:
+    """Whether it stands for one task, rather than for a mix of several."""
+    return isinstance(task, int) or not task.is_floating_point()
 
 
 def load_probability(clean: Tensor, noisy: Tensor, std: Tensor, top_values: Tensor, k: int) -> Tensor:
@@ -67,16 +78,16 @@ class NoisyTopKRouter(nn.Module):
         """Route `(T, D)` tokens. A vector of task weights mixes the tasks' gates, each already top-k-softmaxed."""
         if not self.task_specific:
             return self._route(tokens, 0)
-        if isinstance(task, int):
+        if is_index(task):
             return self._route(tokens, task)
         return mix_routings([(weight, self._route(tokens, t)) for t, weight in enumerate(task.tolist()) if weight])
 
-    def _route(self, tokens: Tensor, task: int) -> Routing:
-        clean = tokens @ self.w_gate[task]
+    def _route(self, tokens: Tensor, task: TaskWeights) -> Routing:
+        clean = tokens @ of_task(self.w_gate, task)
         noisy = clean
         noise_on = self.training and self.noise
         if noise_on:
-            std = F.softplus(tokens @ self.w_noise[task]) + self.noise_eps
+            std = F.softplus(tokens @ of_task(self.w_noise, task)) + self.noise_eps
             noisy = clean + self.draw_noise(clean) * std
         top_values, top_indices = noisy.topk(min(self.top_k + 1, self.num_experts), dim=-1)
         gates = top_values[:, : self.top_k].softmax(dim=-1)
@@ -116,9 +127,9 @@ class SoftmaxRouter(nn.Module):
         """Route `(T, D)` tokens."""
         if not self.task_specific:
             task = 0
-        if not isinstance(task, int):
+        if not is_index(task):
             return mix_routings([(weight, self(tokens, t)) for t, weight in enumerate(task.tolist()) if weight])
-        logits = tokens @ self.w_gate[task]
+        logits = tokens @ of_task(self.w_gate, task)
         weights = logits.softmax(dim=-1)
         return Routing(weights, weights.sum(0), weights.sum(0), logits)
 

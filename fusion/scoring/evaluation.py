@@ -14,13 +14,16 @@ from fusion.errors import ConfigError
 from fusion.files import write_csv, write_text
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
+from fusion.job.measured import record
 from fusion.job.runs import read_results
-from fusion.metrics import MetricKey, Suite, info
+from fusion.metrics import MetricKey, Suite, full_reference, info
 from fusion.models.base import FusionModel
+from fusion.scoring.board import log_scores, mean_rows, open_loggers
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.prediction_writer import PredictionWriter
 from fusion.training.callbacks.progress import progress_bar
 from fusion.training.fit import build_trainer, check_metrics, hush
+from fusion.training.opening import Opening
 
 Row = dict[str, Any]
 LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")
@@ -57,19 +60,23 @@ def evaluate(cfg: DictConfig) -> float | None:
         return read_results(folder).get("value")
     check_shared_folder()
     hush()
-    seed_everything(config["seed"], workers=True)
+    seed_everything(config["seed"], workers=True, verbose=False)
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     model = build_model(model_of_job(cfg), cfg.ckpt_path)
     check_controls(model, controls)
+    model.untrained = model.untrained and not config["allow_untrained"]
+    model.refuse_untrained()
     model.eval_controls = controls
     data: LightningDataModule = instantiate(config["data"])
     recorded = model.run_name if model_of_job(cfg) is None else None
     downstream = instantiate(config.get("downstream"))
     metrics = [column.name for column in columns]
+    loggers = open_loggers(config) if os.environ.get("RANK", "0") == "0" else []
     sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []
     name = recorded or config["name"]
     watchers = [] if downstream is None else [downstream.callback(name)]
-    rows = score_model(name, model, data, metrics, config, folder, [*sheet, *watchers])
+    opening = Opening(folder, name)
+    rows = score_model(name, model, data, metrics, config, folder, [opening, *sheet, *watchers])
     own = len(rows)
     for name in config["baselines"]:
         watchers = [] if downstream is None else [downstream.callback(name)]
@@ -79,7 +86,10 @@ def evaluate(cfg: DictConfig) -> float | None:
         print((folder / "summary.md").read_text(), end="")
         for path in [] if downstream is None else downstream.write(folder):
             print(path.read_text() if path.suffix == ".md" else path)
-        print(f"run folder: {folder}")
+        log_scores(loggers, rows, metrics, folder)
+        if config["record"]:
+            record(config["record"], mean_rows(rows, metrics), ("method", "dataset"))
+        print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
     metric = str((config["monitor"] or {}).get("metric")).rsplit("/", 1)[-1]
     values = [row[metric] for row in rows[:own] if metric in row]
     return fmean(values) if values else None
@@ -109,6 +119,8 @@ def score_model(
         One row per image, the same on every rank.
     """
     model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
+    model.run_name = name
+    model.eval_references = True
     callbacks: list[Callback] = [progress_bar(), *extra]
     if config["save_images"]:
         callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
@@ -141,14 +153,19 @@ def choose_columns(config: dict[str, Any]) -> list[Column]:
 
 
 def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
-    """Write scores per image, and their means per method and data set as CSV and Markdown."""
+    """Write scores per image, and their means per method and data set as CSV and Markdown.
+
+    Data sets with ground truth have columns for their full-reference scores; they are empty for the others.
+    """
+    against = [name for name in full_reference.NAMES if any(name in row for row in rows)]
+    columns = [*columns, *(Column(n, f"{n} {full_reference.ARROW}", full_reference.DECIMALS[n]) for n in against)]
     metrics = [column.name for column in columns]
-    write_csv(folder / "scores.csv", rows, [*LABELS, *metrics])
+    write_csv(folder / "scores.csv", [dict.fromkeys(metrics, "") | row for row in rows], [*LABELS, *metrics])
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset"], row["method"]), []).append(row)
     table = [
-        [dataset, method, len(group), *(fmean(row[metric] for row in group) for metric in metrics)]
+        [dataset, method, len(group), *(_mean(group, metric) for metric in metrics)]
         for (dataset, method), group in sorted(groups.items(), key=lambda item: item[0][0])
     ]
     keys = ["dataset", "method", "pairs", *metrics]
@@ -156,6 +173,11 @@ def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
     header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for labels, values in ((line[:3], line[3:]) for line in table):
-        numbers = [f"{value:.{column.decimals}f}" for value, column in zip(values, columns, strict=True)]
+        numbers = ["-" if v is None else f"{v:.{column.decimals}f}" for v, column in zip(values, columns, strict=True)]
         lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
     write_text(folder / "summary.md", "\n".join(lines) + "\n")
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float | None:
+    values = [row[metric] for row in rows if metric in row]
+    return fmean(values) if values else None

@@ -1,21 +1,24 @@
 """Score the folders of one or several methods, take up an interrupted run, and write the tables."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from fusion.data.files.pairs import natural_key
+from fusion.data.files.ranges import check_range
 from fusion.errors import ConfigError, DataError
+from fusion.job.meter import Meter
 from fusion.metrics import Suite
 from fusion.scoring.jobs import find_jobs
 from fusion.scoring.journal import Journal, stamp
 from fusion.scoring.leaderboard import Leaderboard, compare
+from fusion.scoring.page import write_page
+from fusion.scoring.published import read_published
 from fusion.scoring.report import write_report
-from fusion.scoring.run import run_jobs
+from fusion.scoring.run import SIDES, run_jobs
 from fusion.version import __version__
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -39,9 +42,12 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         PartialError: after everything else was scored and written, if some images could not be.
     """
     suite, out = Suite.from_config(config["suite"]), Path(config["out"])
-    settings = _settings(suite, config)
+    reading = _reading(config)
+    settings = _settings(suite, config) | ({"reading": reading} if reading else {})
     device = _device(config["device"])
-    jobs, problems = find_jobs(Path(config["a"]), Path(config["b"]), _methods(config["fused"]))
+    jobs, problems = find_jobs(
+        Path(str(config["a"])), Path(str(config["b"])), _methods(config["fused"]), config.get("pairing") or "auto"
+    )
     if not jobs:
         raise DataError(f"nothing to score: {'; '.join(problems[:5])}")
     values: dict[str, dict[str, dict[str, float]]] = {job.method: {} for job in jobs}
@@ -54,7 +60,7 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         open_jobs = [job for job in jobs if job.image not in values[job.method]]
         if len(open_jobs) < len(jobs):
             print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} images were scored before")
-        results = run_jobs(open_jobs, suite.keys, DTYPES[config["precision"]], device, config["workers"])
+        results = run_jobs(open_jobs, suite.keys, DTYPES[config["precision"]], device, config["workers"], reading)
         for job, result in _bar(results, len(open_jobs)):
             if isinstance(result, str):
                 problems.append(result)
@@ -68,6 +74,9 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
         raise DataError(f"no image could be scored: {'; '.join(problems[:5])}")
     board = compare(suite, values)
     write_report(board, values, settings, out, config["plot"])
+    if config.get("report"):
+        published = read_published(config.get("published"), suite, board.images)
+        print(f"page: {write_page(board, values, jobs, settings, Path(config['report']), published)}")
     journal.close(finished=not problems)
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
@@ -75,12 +84,23 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
     return board
 
 
+def _reading(config: dict[str, Any]) -> dict[str, Any]:
+    """What of `load_image`'s options is not its default, so that earlier journals stay valid."""
+    chosen = config.get("range") or "auto"
+    ranges = dict(chosen) if isinstance(chosen, dict) else dict.fromkeys(SIDES, chosen)
+    found = {side: check_range(value, f"range.{side}") for side, value in ranges.items() if value != "auto"}
+    bands = config.get("bands") or "auto"
+    return ({"range": found} if found else {}) | ({"bands": bands} if bands != "auto" else {})
+
+
 def _methods(fused: Any) -> dict[str, Path]:
+    if isinstance(fused, int | float):  # a number is a name too
+        fused = str(fused)
     if isinstance(fused, str):
         return {Path(fused).name or fused: Path(fused)}
     if not fused:
         raise ConfigError("fused: no folder given; add fused=DIR, or +fused.METHOD=DIR for each method")
-    return {str(method): Path(folder) for method, folder in fused.items()}
+    return {str(method): Path(str(folder)) for method, folder in fused.items()}
 
 
 def _device(name: str) -> torch.device:
@@ -112,5 +132,9 @@ def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bar(results: Iterable[Any], total: int) -> Iterable[Any]:
-    console = Console(stderr=True)
-    return track(results, "scoring", total, console=console, disable=not console.is_terminal)
+    meter = Meter(total, "scored", stream=sys.stderr)
+    for result in results:
+        yield result
+        meter.step()
+    if total:
+        meter.close()

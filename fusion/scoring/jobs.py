@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.data.files.formats import is_readable, stem_of
 from fusion.data.files.image import IMAGE_SUFFIXES
+from fusion.data.files.pairing import pair_files_of
 from fusion.data.files.pairs import natural_key
 from fusion.errors import DataError
 from fusion.scoring.naming import match_fused, pair_sources
@@ -26,20 +28,31 @@ def images_of(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
-    files = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    files = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if is_readable(p) and p.is_file()]
     files = [p for p in files if not p.name.startswith(".")]
+    pictures = {stem_of(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
+    files = [
+        p for p in files if p.suffix.lower() in IMAGE_SUFFIXES or stem_of(p) not in pictures
+    ]  # arrays beside pictures
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     found: dict[str, Path] = {}
-    for path in sorted(files, key=lambda p: natural_key(p.stem)):
-        if path.stem in found:
-            raise DataError(f"{folder}: {found[path.stem]} and {path} have the same name; keep one of them")
-        found[path.stem] = path
+    for path in sorted(files, key=lambda p: natural_key(stem_of(p))):
+        stem = stem_of(path)
+        if stem in found:
+            raise DataError(f"{folder}: {found[stem]} and {path} have the same name; keep one of them")
+        found[stem] = path
     return found
 
 
-def find_jobs(a: Path, b: Path, fused: dict[str, Path]) -> tuple[list[Job], list[str]]:
+def find_jobs(a: Path, b: Path, fused: dict[str, Path], rule: str = "auto") -> tuple[list[Job], list[str]]:
     """Pairs the files of every method with the sources.
+
+    Args:
+        a: folder of the sources `a`.
+        b: folder of the sources `b`.
+        fused: folder of fused images by method.
+        rule: what of two names has to agree, see `fusion.data.files.pairing`; "auto" knows benchmarks' names besides.
 
     Returns:
         The jobs, and one line for everything that was left out.
@@ -49,6 +62,9 @@ def find_jobs(a: Path, b: Path, fused: dict[str, Path]) -> tuple[list[Job], list
     """
     one_folder = a.resolve() == b.resolve()
     pairs, alone = pair_sources(images_of(a), images_of(b), one_folder)
+    if rule != "auto" or not (pairs or one_folder):
+        found_pairs, _ = pair_files_of(a, b, rule=rule)
+        pairs, alone = {Path(pair.name).name: (pair.a, pair.b) for pair in found_pairs}, []
     if not pairs:
         hint = "no SCENE_A with SCENE_B" if one_folder else "no name in common, and no SCENE_A with SCENE_B"
         raise DataError(f"{a} and {b}: {hint}; sources pair by file name")

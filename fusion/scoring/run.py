@@ -8,14 +8,19 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context, parent_process
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.data.files.image import read_image
+from fusion.data.files.ranges import Range, scale_of
+from fusion.data.files.reading import read_raster
 from fusion.data.loading.loader import processors
-from fusion.errors import FusionError
+from fusion.data.sources import choose_bands
+from fusion.errors import DataError, FusionError
+from fusion.job.notices import Notices
 from fusion.metrics import MetricKey, compute
 from fusion.scoring.jobs import Job
 
@@ -23,22 +28,50 @@ from fusion.scoring.jobs import Job
 START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 
 Loaded = tuple[Tensor, Tensor, Tensor] | str
+SIDES = ("a", "b", "fused")
+_notices = Notices()
 
 
-def _load(job: Job) -> Loaded:
-    """The three images `(1, 1|3, H, W)` uint8, or what is wrong with them."""
+def _load(job: Job, reading: dict[str, Any]) -> Loaded:
+    """The three images `(1, 1|3, H, W)`, or what is wrong with them."""
     try:
-        pictures = [read_image(path) for path in job.files]
+        a, b, fused = (load_image(path, side, **reading) for path, side in zip(job.files, SIDES, strict=True))
     except FusionError as error:
         return f"{job.method}, {job.image}: {error}"
-    sizes = {tuple(picture.pixels.shape[-2:]) for picture in pictures}
-    if len(sizes) > 1:
-        listed = ", ".join(
-            f"{p.name} {x.pixels.shape[-1]}x{x.pixels.shape[-2]}" for p, x in zip(job.files, pictures, strict=True)
-        )
+    images = (a, b, fused)
+    if len({tuple(image.shape[-2:]) for image in images}) > 1:
+        listed = ", ".join(f"{p.name} {x.shape[-1]}x{x.shape[-2]}" for p, x in zip(job.files, images, strict=True))
         return f"{job.method}, {job.image}: sizes differ ({listed}); metrics never resize"
-    a, b, fused = (x.pixels[:1] if x.is_gray else x.pixels for x in pictures)
-    return a[None], b[None], fused[None]
+    return images
+
+
+def load_image(path: Path, side: str, range: dict[str, Range] | None = None, bands: Any = "auto") -> Tensor:
+    """A picture as metrics take it: `(1, 1|3, H, W)` uint8 or uint16 where the file is and fills its type, else float32 in [0, 1].
+
+    Args:
+        path: the file.
+        side: "a", "b" or "fused", for its range and for messages.
+        range: black and white by side, see `fusion.data.files.ranges`.
+        bands: which bands of a multispectral file, see `fusion.data.sources.prepare`.
+
+    Raises:
+        DataError: it cannot be read, has more than three bands, or values whose black and white nobody says.
+    """
+    raster = choose_bands(read_raster(path), bands, side)
+    if len(raster.planes) not in (1, 3):
+        raise DataError(
+            f"{path}: has {len(raster.planes)} bands; choose three or one of them: bands=[3,2,1] or bands=[4]"
+        )
+    choice = (range or {}).get(side, "auto")
+    if raster.limits is None and choice == "auto":
+        low, high = np.nanmin(raster.planes), np.nanmax(raster.planes)
+        raise DataError(
+            f"{path}: floating-point values from {low:g} to {high:g}; give all three images one range=[low,high] to score them"
+        )
+    scale, said = scale_of(raster, choice, f"range.{side}")
+    _notices.add(*said)
+    plain = raster.planes.dtype in (np.uint8, np.uint16) and scale == (0, np.iinfo(raster.planes.dtype).max)
+    return torch.from_numpy(raster.planes if plain else scale.to_unit(raster.planes))[None]
 
 
 def _measure(
@@ -56,12 +89,17 @@ def _measure(
     return dict(zip(values, numbers, strict=True))
 
 
-def _score_file(job: Job, keys: list[str], dtype: torch.dtype) -> dict[str, float] | str:
-    return _measure(job, _load(job), keys, dtype, torch.device("cpu"))
+def _score_file(job: Job, keys: list[str], dtype: torch.dtype, reading: dict[str, Any]) -> dict[str, float] | str:
+    return _measure(job, _load(job, reading), keys, dtype, torch.device("cpu"))
 
 
 def run_jobs(
-    jobs: list[Job], keys: list[str], dtype: torch.dtype, device: torch.device, workers: int
+    jobs: list[Job],
+    keys: list[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    workers: int,
+    reading: dict[str, Any] | None = None,
 ) -> Iterator[tuple[Job, dict[str, float] | str]]:
     """Scores jobs: on a CPU in processes of one thread each, on a GPU here, with threads that read ahead.
 
@@ -71,20 +109,21 @@ def run_jobs(
         dtype: of the computation.
         device: where it runs.
         workers: processes on a CPU, 0 for one per core.
+        reading: how files are read, see `load_image`.
 
     Yields:
         Each job in the order given, with its values or one line on what is wrong with its files.
     """
-    workers = min(workers or processors(), len(jobs))
+    workers, reading = min(workers or processors(), len(jobs)), reading or {}
     with ExitStack() as stack:
         if device.type == "cpu" and workers > 1:
             start = ProcessPoolExecutor(workers, get_context(START), _start_worker, (_homes(keys),))
             pool: Executor = stack.enter_context(start)
-            for job, result in _ahead(pool, _score_file, [(job, keys, dtype) for job in jobs], 4 * workers):
+            for job, result in _ahead(pool, _score_file, [(job, keys, dtype, reading) for job in jobs], 4 * workers):
                 yield job, result
             return
         pool = stack.enter_context(ThreadPoolExecutor(4))
-        for job, images in _ahead(pool, _load, [(job,) for job in jobs], 8):
+        for job, images in _ahead(pool, _load, [(job, reading) for job in jobs], 8):
             yield job, _measure(job, images, keys, dtype, device)
 
 

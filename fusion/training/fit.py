@@ -1,8 +1,10 @@
 """One training run, from a configuration to its results."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from omegaconf import DictConfig
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
-from fusion.job.resolvers import CHECKPOINTS
+from fusion.job.records import checkpoint_to_continue
+from fusion.job.resolvers import job_label
 from fusion.job.runs import (
     RunFolder,
     check_resumable,
@@ -27,7 +30,9 @@ from fusion.job.runs import (
 )
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
+from fusion.training.callbacks.best_epoch import best_epoch
 from fusion.training.dry_run import dry_run_data
+from fusion.training.opening import Opening
 
 KNOWN_NOISE = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank
@@ -36,6 +41,25 @@ KNOWN_NOISE = (
     ".*The `srun` command is available.*",
     ".*LeafSpec.*is deprecated.*",
 )
+
+KNOWN_LINES = (
+    "Tip:",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "Initializing distributed:",
+    "distributed_backend=",
+    "All distributed processes registered",
+    "--------------------",
+    "`Trainer.fit` stopped:",
+    "Restoring states from",
+    "Restored all states",
+    "Loaded model weights",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+)
+"""Lines of Lightning that our own first lines say better, or that say nothing."""
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -58,7 +82,7 @@ def train(cfg: DictConfig) -> float | None:
     if checkpoint is not None:
         check_resumable(checkpoint, fingerprint(config), force=config.get("force_resume", False))
     if processes > 1 and not launched():
-        launch("fusion.train", processes, config["trainer"], folder)
+        launch("fusion.train", processes, config["trainer"], folder, config.get("resume"))
         return read_results(folder).get("value")
     check_shared_folder()
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -70,7 +94,7 @@ def train(cfg: DictConfig) -> float | None:
         status = "finished"
     except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
-        if run.writes and (kept := _to_continue(folder)):
+        if run.writes and not job_label() and (kept := checkpoint_to_continue(folder)):
             print(f"interrupted; continue with: python -m fusion.train resume={kept}")
         raise
     except MisconfigurationException as error:
@@ -83,27 +107,29 @@ def train(cfg: DictConfig) -> float | None:
         run.finish(status)
         _finish_loggers(loggers, status)
     if run.writes:
-        print(f"run folder: {folder}")
+        print(f"run folder: {folder}\nreport: python -m fusion.report run={folder}")
     return value
 
 
-def _to_continue(folder: Path) -> Path | None:
-    """What `resume=` goes on from after an interruption: its very step where that was kept, else the run's last checkpoint."""
-    last, interrupted = (folder / CHECKPOINTS / name for name in ("last.ckpt", "exception.ckpt"))
-    if interrupted.is_file() and not (last.is_file() and last.stat().st_mtime > interrupted.stat().st_mtime):
-        return interrupted
-    return folder if last.is_file() else None
+def check_job(cfg: DictConfig) -> None:
+    """Refuse a job of a sweep that cannot work.
+
+    Raises:
+        FusionError: says why.
+    """
+    check_metrics(check(cfg)["evaluation"])
 
 
 def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger]) -> float | None:
     hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
-    seed_everything(config["seed"], workers=True)
+    seed_everything(config["seed"], workers=True, verbose=False)
     model = build_model(config)
     check_monitor(model, config)
     data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
     callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
+    callbacks.append(Opening(run.path, str(config.get("name") or config["model"]["_target_"])))
     if not loggers:  # it insists on one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     trainer = build_trainer(config["trainer"], callbacks, loggers)
@@ -127,7 +153,8 @@ def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, logger
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "best_checkpoint": best.best_model_path if best is not None else None,
-            "metrics": metrics,
+            "metrics": metrics,  # of the last epoch, and of the test
+            "best": best_epoch(trainer),  # epoch (from 0), step and metrics of the best one
         }
     )
     return value
@@ -137,13 +164,15 @@ def hush() -> None:
     """Leave out warnings and advertisements of Lightning that do not concern our users."""
     for message in KNOWN_NOISE:
         warnings.filterwarnings("ignore", message)
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
-        logger.addFilter(_no_tips)
+    for package in ("pytorch", "fabric"):
+        for module in ("utilities.rank_zero", "utilities.distributed", "utilities.seed"):
+            logger = logging.getLogger(f"lightning.{package}.{module}")
+            if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
+                logger.addFilter(_no_tips)
 
 
 def _no_tips(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+    return not any(text in record.getMessage() for text in KNOWN_LINES)
 
 
 def check_metrics(evaluation: Mapping[str, Any]) -> None:
@@ -181,6 +210,8 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     model.run_name = config.get("name")
     model.fingerprint = fingerprint(dict(config))
     model.optimizer = instantiate(config.get("optimizer"))
+    if config.get("fused_optimizer"):
+        model.optimizer = fused(model.optimizer, config["trainer"])
     model.scheduler = instantiate(config.get("scheduler"))
     if isinstance(model, FusionModel):
         evaluation = config.get("evaluation") or {}
@@ -189,8 +220,28 @@ def build_model(config: Mapping[str, Any]) -> TrainedModel:
     if config.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     if config.get("compile"):
-        model.compile_network()
+        model.compile_network(config["compile"])
     return model
+
+
+def fused(optimizer: Any, trainer: Mapping[str, Any]) -> Any:
+    """The optimiser's recipe, asking for its fused form where it has one.
+
+    A fused optimiser undoes the loss scale of 16-mixed by itself, so that gradients cannot be clipped before; Lightning refuses to
+    clip those of any fused optimiser under autocast.
+    """
+    maker = getattr(optimizer, "func", None)
+    clipped = trainer.get("gradient_clip_val") and str(trainer.get("precision")) in (
+        "16-mixed",
+        "bf16-mixed",
+        "16",
+        "bf16",
+    )
+    if maker is None or clipped or "fused" in optimizer.keywords:
+        return optimizer
+    if "fused" not in inspect.signature(maker).parameters:
+        return optimizer
+    return partial(optimizer, fused=True)
 
 
 def build_trainer(node: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:

@@ -18,6 +18,7 @@ from fusion.analysis.scenes import Scene, Study, run, scenes
 from fusion.data.sets.folders import Folders
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
+from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.moe.routing import Routing
 
@@ -159,11 +160,18 @@ def test_pairs_are_spread_over_a_task_and_fit_the_model(model: FusionModel, pair
     found = list(scenes(sets, 2, None, model))
     assert [(scene.name, tuple(scene.a.shape[-2:])) for scene in found] == [
         ("scene_0", (112, 112)),
-        ("scene_1", (112, 224)),
+        ("scene_1", (128, 224)),  # of 130: whole tokens
     ]
     assert [scene.name for scene in scenes(sets, None, 64, model)] == ["scene_0", "scene_1", "scene_2"]
     output = run(model, found[1])
-    assert output.prompts[0].shape[-2:] == (14, 28) and output.fused.shape == found[1].a.shape
+    assert output.prompts[0].shape[-2:] == (16, 28) and output.fused.shape == found[1].a.shape
+    assert output.routings[0].shape == (1, 16, 28) and len(output.routings[0].weights) == 16 * 28
+    whole = model(*(reflect_to_multiple(image, 112) for image in (found[1].a, found[1].b)), "vif")
+    torch.testing.assert_close(output.prompts[0], whole.prompts[0][:, :, :16])  # the picture's own tokens, nothing else
+    weights = whole.routings[0].weights.unflatten(0, whole.routings[0].shape)[:, :16]
+    torch.testing.assert_close(output.routings[0].weights, weights.flatten(0, 2))
+    (small,) = scenes(sets[1:], 1, 80, model)  # 90 x 100 in proportion is 72 x 80, in whole tokens:
+    assert tuple(small.a.shape[-2:]) == (64, 80)
     for mistake in ({"per_task": 0, "max_side": None}, {"per_task": 1, "max_side": 0}):
         with pytest.raises(ConfigError, match="expected"):
             list(scenes(sets, **mistake, model=model))

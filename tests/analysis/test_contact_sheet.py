@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from fusion.models.output import FusionOutput
-from fusion.training.callbacks.contact_sheet import MARGIN, ContactSheet, Row, draw
+from fusion.training.callbacks.contact_sheet import ContactSheet
+from fusion.training.callbacks.sheet import MARGIN, Row, draw
 
 
 class _Trainer:
@@ -80,6 +81,7 @@ def test_evaluation_writes_it_for_the_main_model(
     places = [f"+a={pairs / 'a'}", f"+b={pairs / 'b'}", "data=folders", "data.num_workers=0", "trainer=cpu"]
     done = door(
         "evaluate", *overrides, *places, "baselines=[average]", "evaluation.metrics=[psnr]", "save_images=false",
+        "allow_untrained=true",
         f"contact_sheet={str(wanted).lower()}", f"run_dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert done.status == 0, done.err

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from fusion.analysis.sweep import read_jobs, sweep, swept_keys
+from fusion.analysis.sweep import sweep
+from fusion.analysis.sweep_jobs import read_jobs, swept_keys
 from fusion.errors import ConfigError, DataError
 
 
@@ -50,7 +51,7 @@ def test_the_table_has_swept_keys_metrics_and_every_job(multirun: Path, tmp_path
     paths = sweep(multirun, tmp_path / "out", {})
     with paths[0].open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["job", "model.num_experts", "model.top_k", "val/qabf", "val/vif/qabf", "val/ssim"]
+    assert list(rows[0]) == ["job", "model.num_experts", "model.top_k", "epoch", "val/qabf", "val/vif/qabf", "val/ssim"]
     settings = [(row["model.num_experts"], row["model.top_k"]) for row in rows]
     assert settings == [("2", "1"), ("2", "2"), ("4", "1"), ("4", "2"), ("10", "1"), ("10", "2")]  # numbers, not words
     assert float(rows[3]["val/qabf"]) == pytest.approx(0.542)
@@ -69,8 +70,8 @@ def test_the_table_has_swept_keys_metrics_and_every_job(multirun: Path, tmp_path
 def test_metrics_can_be_chosen(multirun: Path, tmp_path: Path) -> None:
     paths = sweep(multirun, tmp_path / "out", {"metrics": ["train/*", "val/ssim"], "plot": "val/ssim"})
     header, first, *_ = paths[0].read_text().splitlines()
-    assert header == "job,model.num_experts,model.top_k,train/vif/loss,val/ssim"
-    assert first == "0,2,1,1e-05,0.4"
+    assert header == "job,model.num_experts,model.top_k,epoch,train/vif/loss,val/ssim"
+    assert first == "0,2,1,,1e-05,0.4"
     with pytest.raises(ConfigError, match=r"sweep\.plot: no metric matches 'val/psnr'; these jobs have val/qabf"):
         sweep(multirun, tmp_path / "out", {"plot": ["val/psnr"]})
 
@@ -132,3 +133,41 @@ def test_the_door_prints_the_files(door, multirun: Path, tmp_path: Path) -> None
     assert [line for line in done.out.splitlines() if line.startswith(str(tmp_path))] == [
         str(tmp_path / "run" / name) for name in ("sweep.csv", "sweep.md", "sweep.png")
     ]
+
+
+def test_seeds_are_averaged_with_their_spread(tmp_path: Path) -> None:
+    for number, (experts, seed, quality) in enumerate([(2, 0, 0.5), (2, 1, 0.7), (4, 0, 0.55), (4, 1, 0.56)]):
+        given = [f"model.num_experts={experts}", f"seed={seed}"]
+        make_job(tmp_path / "s" / str(number), given, {"val/qabf": quality, "val/ssim": 0.4})
+    table, text, settings, figure = sweep(tmp_path / "s", tmp_path / "out", {})
+    with settings.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model.num_experts"], row["jobs"]) for row in rows] == [("2", "2"), ("4", "2")]
+    assert float(rows[0]["val/qabf"]) == pytest.approx(0.6)
+    assert float(rows[0]["val/qabf std"]) == pytest.approx(0.02**0.5)
+    assert "Best val/qabf: jobs 0, 1 (model.num_experts=2), 0.6000 ± 0.1414." in text.read_text()
+    assert (
+        len(sweep(tmp_path / "s", tmp_path / "out", {"average": []})) == 3
+    )  # as it is: a row per job and nothing else
+    with Image.open(figure) as picture:
+        assert picture.size[0] < picture.size[1]  # one column: the seed is no axis
+
+
+def test_a_row_is_of_the_best_epoch_or_of_the_last(tmp_path: Path) -> None:
+    last = {"val/qabf": 0.4, "val/ssim": 0.9, "test/ssim": 0.7}
+    best = {"epoch": 2, "step": 5, "metrics": {"val/qabf": 0.6, "val/ssim": 0.3}}
+    for name, extra in (("0", {"best": best}), ("1", {})):
+        make_job(tmp_path / name, [f"seed={name}"], last)
+        results = {"value": 0.6, "monitor": "val/qabf", "epoch": 5, "metrics": last} | extra
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    # One without the best epoch's numbers has them in metrics.csv.
+    (tmp_path / "1" / "metrics.csv").write_text("step,epoch,val/qabf,val/ssim\n1,0,0.5,0.1\n3,1,0.6,0.2\n5,2,0.6,0.8\n")
+    first, second = read_jobs(tmp_path)
+    assert (first.epoch, first.metrics) == (3, {"val/qabf": 0.6, "val/ssim": 0.3, "test/ssim": 0.7})
+    assert (second.epoch, second.metrics) == (2, {"val/qabf": 0.6, "val/ssim": 0.2, "test/ssim": 0.7})
+    first, second = read_jobs(tmp_path, "last")
+    assert first.metrics == second.metrics == last and first.epoch == 5
+    (tmp_path / "1" / "metrics.csv").unlink()  # nothing is known of the others of that epoch
+    assert read_jobs(tmp_path)[1].metrics == {"val/qabf": 0.6, "test/ssim": 0.7}
+    with pytest.raises(ConfigError, match=r"sweep\.epoch=first: expected best or last"):
+        sweep(tmp_path, tmp_path / "out", {"epoch": "first"})

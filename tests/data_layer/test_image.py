@@ -196,3 +196,9 @@ def test_bad_images_to_write_are_refused_and_leave_nothing(tmp_path: Path) -> No
     with pytest.raises(DataError, match="cannot be written"):
         write_image(tmp_path / "file/x.png", torch.zeros(3, 2, 2))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_stretching_is_said(tmp_path: Path) -> None:
+    wide = save(tmp_path / "wide.png", np.zeros((40, 80), np.uint8))
+    with pytest.warns(UserWarning, match="80x40 and 40x40 differ in shape, so match_size stretches"):
+        read_pair(wide, save(tmp_path / "square.png", np.zeros((40, 40), np.uint8)), "a")

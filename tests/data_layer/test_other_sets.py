@@ -118,7 +118,7 @@ def test_pairs_by_number(tmp_path: Path, write: Writer) -> None:
         write(tmp_path / f"v/vis_{i:04d}.png", i)
         write(tmp_path / f"i/IR-{i}.jpg", 100 + i)
     with pytest.raises(DataError, match="not a single pair has matching names"):
-        len(Folders(tmp_path / "v", tmp_path / "i"))
+        len(Folders(tmp_path / "v", tmp_path / "i", pairing="stem"))
     pairs = Folders(tmp_path / "v", tmp_path / "i", pairing="number").pairs
     assert [(pair.name, pair.a.name, pair.b.name) for pair in pairs] == [
         ("1", "vis_0001.png", "IR-1.jpg"),
@@ -126,8 +126,8 @@ def test_pairs_by_number(tmp_path: Path, write: Writer) -> None:
     ]
     with pytest.raises(DataError, match="scene: no number in this file name"):
         by_number("scene")
-    with pytest.raises(ConfigError, match="pairing=order: unknown, expected one of stem, prefix, number"):
-        Folders(tmp_path / "v", tmp_path / "i", pairing="order")
+    with pytest.raises(ConfigError, match="pairing=names: unknown, expected one of auto, stem, number"):
+        Folders(tmp_path / "v", tmp_path / "i", pairing="names")
 
 
 def test_folders_are_found_whatever_their_case(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fusion.models.gifnet.convert import convert_official
 from fusion.models.gifnet.inference import FastGIFNet
 from fusion.models.gifnet.moments import Moments
 from fusion.models.gifnet.network import BRANCHES, GIFNetNetwork
-from fusion.models.gifnet.strips import region
+from fusion.models.gifnet.strips import gathered_region, region
 from fusion.models.gifnet.tiles import fuse_luma, plan
 
 
@@ -130,3 +130,9 @@ def test_bfloat16_is_close(network, luma):
     assert half.dtype == torch.float32
     difference = (half - plain(network, pair)).abs()
     assert 0 < difference.mean() < 0.02
+
+
+@pytest.mark.parametrize("bounds", [(0, 9, 0, 11), (-3, 12, -2, 15), (4, 14, -6, 5), (-8, 3, 3, 20)])
+def test_a_region_by_indices_is_the_region_in_pieces(bounds):
+    picture = torch.randn(2, 9, 11, 6)[..., 1:4]
+    assert torch.equal(gathered_region(picture, *bounds), region(picture, *bounds))

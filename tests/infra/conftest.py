@@ -1,6 +1,7 @@
 """A miniature data set, a model from outside the package, and ways to run the doors as users do."""
 
 import importlib
+import importlib.util
 import logging
 import os
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -91,6 +92,16 @@ def door(
         return Result(int(ended.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture
+def offline() -> Callable[[Path], Any]:
+    """Read the offline W&B run of a run folder."""
+    spec = importlib.util.spec_from_file_location("wandb_file", Path(__file__).with_name("wandb_file.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["wandb_file"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.read
 
 
 @pytest.fixture

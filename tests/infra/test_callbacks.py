@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from fusion.errors import ConfigError, FusionError
 from fusion.models.output import FusionOutput
 from fusion.moe.routing import Routing
+from fusion.training.callbacks.best_epoch import BestEpoch
 from fusion.training.callbacks.checkpoints import LastCheckpoint
 from fusion.training.callbacks.ema import EMA
 from fusion.training.callbacks.finite_guard import FiniteGuard
@@ -25,6 +26,7 @@ from fusion.training.callbacks.loggers import MetricsCSV, wandb_logger
 from fusion.training.callbacks.prediction_writer import PredictionWriter
 from fusion.training.callbacks.progress import LineProgress
 from fusion.training.callbacks.routing_monitor import RoutingMonitor
+from fusion.training.callbacks.sheet import MARGIN
 from fusion.training.callbacks.step_seed import StepSeed, step_seed
 
 
@@ -217,21 +219,45 @@ def test_routing_monitor_measures_balance() -> None:
     expected |= {"one/importance_cv": math.sqrt(3), "one/entropy": 0, "one/dead": 3}
     expected |= {"importance_cv": math.sqrt(3) / 2, "entropy": 0.5, "dead": 3}
     assert logged == {f"routing/mef/{key}": pytest.approx(value, abs=1e-6) for key, value in expected.items()}
+    assert monitor.latest == {("mef", "even"): [0.25] * 4, ("mef", "one"): [1, 0, 0, 0]}
 
 
-def test_image_panel_has_a_row_per_pair(tmp_path: Path) -> None:
+def test_image_panel_has_a_row_per_pair_at_its_own_scale(tmp_path: Path) -> None:
     log = ImageLogger(str(tmp_path), pairs_per_task=2, size=32, prompt_sites=2)
     state: Any = SimpleNamespace(is_global_zero=True, sanity_checking=False, current_epoch=3, loggers=[], global_step=0)
+    model: Any = SimpleNamespace(size_multiple=16, size_policy="pad")
     for task in ("vif", "mef"):
-        batch = {"task": task, "a": torch.zeros(3, 3, 20, 40), "b": torch.ones(3, 3, 20, 40)}
-        output = FusionOutput(torch.full((3, 3, 20, 40), 0.5), prompts=[torch.full((3, 2, 5, 10), 0.25)] * 3)
-        log.on_validation_batch_end(state, None, output, batch)
-    log.on_validation_epoch_end(state, None)
+        batch = {"task": task, "a": torch.zeros(3, 3, 20, 40), "b": torch.ones(3, 3, 20, 40), "name": ["x", "y", "z"]}
+        prompt = torch.full((3, 2, 2, 3), 0.25)  # of 32 x 48 pixels: the image ends inside of the last tokens
+        prompt[..., 1, :] = 0.75
+        output = FusionOutput(torch.full((3, 3, 20, 40), 0.5), prompts=[prompt, prompt.clone(), prompt.clone()])
+        output.sites = ["one", "two", "three"]
+        log.on_validation_batch_end(state, model, output, batch)
+    log.on_validation_epoch_end(state, model)
     panel = Image.open(tmp_path / "epoch_0003.png")
-    cell = 32 + 4
-    assert panel.size == (5 * cell + 4, 4 * cell + 4)
-    colours = [panel.getpixel((4 + column * cell + 10, 4 + 8))[0] for column in range(5)]
-    assert colours == pytest.approx([0, 255, 127, 64, 64], abs=1)
+    assert panel.width == 5 * (32 + MARGIN) + MARGIN
+    assert [row.heading for row in log.latest] == ["mef   x", "mef   y", "vif   x", "vif   y"]
+    assert log.latest[2].captions == ["a: visible", "b: infrared", "fused", "prompt of a, one", "prompt of a, three"]
+    assert {tuple(picture.shape) for row in log.latest for picture in row.pictures} == {(3, 16, 32)}
+    shown = log.latest[0].pictures[3][0]
+    assert shown[:12].max() < 0.4 and shown[14:].min() > 0.6  # the border lies at 16 of 20 pixels, not at half the map
+
+
+def test_best_epoch_keeps_the_numbers_of_one_epoch_and_survives_a_resume() -> None:
+    for mode, expected in (("max", 1), ("min", 2)):
+        watch = BestEpoch("val/q", mode)
+        for epoch, (q, other) in enumerate([(0.5, 1.0), (0.7, 2.0), (0.4, 3.0), (float("nan"), 4.0), (0.7, 5.0)]):
+            metrics = {"val/q": torch.tensor(q), "val/other": torch.tensor(other), "lr-x": torch.tensor(0.1)}
+            state: Any = SimpleNamespace(
+                sanity_checking=False, state=SimpleNamespace(fn="fit"), callback_metrics=metrics,
+                current_epoch=epoch, global_step=10 * epoch,
+            )  # fmt: skip
+            watch.on_validation_end(state, None)  # type: ignore[arg-type]
+            again = BestEpoch("val/q", mode)
+            again.load_state_dict(watch.state_dict())
+            watch = again
+        assert (watch.best["epoch"], watch.best["step"]) == (expected, 10 * expected)
+        assert watch.best["metrics"] == pytest.approx({"val/q": (0.7, 0.4)[expected - 1], "val/other": expected + 1.0})
 
 
 def test_predictions_keep_name_size_and_grey(tmp_path: Path) -> None:
@@ -247,4 +273,4 @@ def test_line_progress_says_where_it_stands(trainer: Any, capsys: pytest.Capture
     trainer(callbacks=[LineProgress(interval=0)], enable_progress_bar=True).fit(model, model.loader(3))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(lines) == 4  # three steps and the end of the epoch
-    assert "epoch 1/1  step 2/3" in lines[1] and "it/s" in lines[1]
+    assert "epoch 1/1  step 2/3" in lines[1] and "pairs/s" in lines[1]

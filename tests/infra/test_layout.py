@@ -14,7 +14,7 @@ import fusion
 from fusion.job.config import config_dir
 
 ROOT = Path(fusion.__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "data.__main__")
+COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "report", "dashboard", "data.__main__")
 LEVELS = (
     ("errors", "version", "files"),
     ("hub", "job"),
@@ -24,6 +24,7 @@ LEVELS = (
     ("api",),
     ("training", "inference", "downstream", "analysis"),
     ("scoring",),
+    ("reporting",),
 )
 """Rooms from the ground up; one imports from rooms below it and from itself."""
 NEVER = {

@@ -40,7 +40,12 @@ def test_a_run_leaves_everything_in_its_folder(door: Door, tiny_overrides: list[
     folder = tmp_path / "run"
     done = door("train", *tiny_overrides, f"run_dir={folder}", "test_after_fit=true", "+data.test.vif.limit=2")
     assert done.status == 0, done.err
-    assert done.out.strip().splitlines()[-1] == f"run folder: {folder}"
+    *first, place, hint = done.out.strip().splitlines()
+    assert place == f"run folder: {folder}" and hint == f"report: python -m fusion.report run={folder}"
+    assert first[0].startswith("model tinyfusion (TinyFusion): ") and "parameters trained" in first[0]
+    assert first[1] == "data: train vif 6, mef 6 pairs, val vif 5 pairs"
+    assert first[2].startswith("on the CPU, 1 thread, precision 32-true") and first[3] == f"run folder: {folder}"
+    assert "available" not in done.out + done.err and "stopped" not in done.out + done.err
 
     config = OmegaConf.load(folder / "config.yaml")
     assert config.model.width == 4 and config.paths.output_dir == str(folder)
@@ -180,24 +185,6 @@ def test_two_processes_equal_one_with_the_double_batch(
         json.loads((one / "results.json").read_text())["value"], rel=1e-5
     )
     assert len(list((two / "wandb").glob("offline-run-*"))) == 1  # only rank 0 logs
-
-
-def test_a_sweep_makes_one_finished_run_per_job_and_names_the_refused(
-    door: Door, tiny_overrides: list[str], tmp_path: Path
-) -> None:
-    done = door(
-        "train", "-m", *tiny_overrides, "logger=csv_wandb", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
-        "model.limit=4", "model.width=2,8,4", f"hydra.sweep.dir={tmp_path}",
-    )  # fmt: skip
-    assert done.status == 2
-    assert "model.width=8" in done.err and "width=8 is above limit=4" in done.err
-    for job, width in ((0, 2), (2, 4)):
-        assert OmegaConf.load(tmp_path / str(job) / "config.yaml").model.width == width
-        assert json.loads((tmp_path / str(job) / "results.json").read_text())["global_step"] == 2
-        (run,) = (tmp_path / str(job) / "wandb").glob("offline-run-*")
-        log = (run / "logs" / "debug.log").read_text()
-        assert "finishing run" in log and "got exitcode: 0" in log
-    assert not (tmp_path / "1" / "config.yaml").exists()
 
 
 def test_a_failed_run_says_so_everywhere(door: Door, tiny_overrides: list[str], tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(build, size, attention):
 
 
 def test_the_released_network_at_a_size_that_is_not_its_own():
-    model = load_model("moe_fusion", overrides=["model/attention=saliency"])  # gates of 16 million weights
+    model = load_model(
+        "moe_fusion", overrides=["model/attention=saliency"], allow_untrained=True
+    )  # gates of 16 million weights
     for name, parameter in model.named_parameters():
         if "w_gate" in name:
             nn.init.normal_(parameter, std=0.01)

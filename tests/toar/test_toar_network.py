@@ -157,3 +157,22 @@ def test_impossible_networks_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             BaseFusionNetwork(**config)
+
+
+def test_a_folded_norm_is_the_norm():
+    from fusion.models.toar.conv_residual import conv_bn
+
+    torch.manual_seed(0)
+    layer = conv_bn(3, 5)
+    layer.train()
+    for _ in range(3):
+        layer(torch.randn(2, 3, 9, 11))
+    torch.nn.init.normal_(layer[1].weight)
+    torch.nn.init.normal_(layer[1].bias)
+    layer.eval()
+    images = torch.randn(1, 3, 7, 8, requires_grad=True)
+    got, expected = layer(images), torch.nn.Sequential(*layer)(images)
+    torch.testing.assert_close(got, expected)
+    (ours,), (theirs,) = (torch.autograd.grad(x.square().sum(), images) for x in (got, expected))
+    torch.testing.assert_close(ours, theirs)
+    assert list(layer.state_dict()) == list(torch.nn.Sequential(*layer).state_dict())

@@ -1,1 +1,1 @@
-"""Files on disk to tensors: pairing, decoding, labels, selections, the cache."""
+"""Files on disk: every kind of picture read and written, pairing by name, labels, selections, the cache."""

@@ -59,7 +59,7 @@ class DiskCache:
 
     def _path(self, pair: Pair) -> Path:
         parts = [VERSION, self.options]
-        for file in (pair.a, pair.b, pair.reference, pair.label):
+        for file in (pair.a, pair.b, pair.reference, pair.label, pair.boxes):
             if file is not None:
                 try:
                     status = file.stat()

@@ -9,10 +9,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from fusion.data.files.raster import Raster
+from fusion.data.files.reading import read_raster
 from fusion.errors import ConfigError, DataError
 from fusion.files import atomic
 
@@ -59,8 +61,9 @@ def read_image(path: str | Path) -> Picture:
 
     16-bit files are scaled by their bit depth (65535 becomes 255), float files are taken as [0, 1], palettes are
     resolved, CMYK and other colour spaces are converted, the EXIF orientation is applied. Alpha is dropped, not
-    composited: a source image has no background to show through. Of several frames or pages the first is read. The
-    content decides on the decoder, not the file's ending.
+    composited: a source image has no background to show through. Of several frames or pages the first is read, with a
+    warning; of more than three bands the first three. The content decides on the decoder, not the file's ending.
+    `fusion.data.files.reading.read_raster` keeps all of this.
 
     Raises:
         DataError: the file is missing, empty, truncated or no image; the message names it.
@@ -78,10 +81,10 @@ def read_image(path: str | Path) -> Picture:
         try:
             channels = decode_image(torch.from_numpy(data), mode=ImageReadMode.UNCHANGED, apply_exif_orientation=True)
         except RuntimeError:
-            return _read_with_pillow(path)  # strict decoders reject a few files that are merely odd
+            return _read_other(path)  # strict decoders reject a few files that are merely odd
         if not (channels.shape[0] == 4 and data[:3].tobytes() == _JPEG_MAGIC):  # CMYK wants Pillow's conversion
             return _as_picture(channels)
-    return _read_with_pillow(path)
+    return _read_other(path)
 
 
 def read_pair(a: str | Path, b: str | Path, match_size: Literal["a", "b"] | None = None) -> tuple[Picture, Picture]:
@@ -98,6 +101,8 @@ def read_pair(a: str | Path, b: str | Path, match_size: Literal["a", "b"] | None
     first, second = read_image(a), read_image(b)
     if first.pixels.shape == second.pixels.shape:
         return first, second
+    if match_size in ("a", "b"):
+        _warn_of_stretching(a, b, first, second)
     if match_size == "a":
         return first, second._replace(pixels=resize(second.pixels, first.pixels.shape[-2:]))
     if match_size == "b":
@@ -109,6 +114,18 @@ def read_pair(a: str | Path, b: str | Path, match_size: Literal["a", "b"] | None
         f"Images of one pair must have the same size (width x height): {sizes}; "
         "align them, or set match_size=a (resize b to a) or match_size=b."
     )
+
+
+def _warn_of_stretching(a: str | Path, b: str | Path, first: Picture, second: Picture) -> None:
+    """Sizes of one shape agree within a pixel after scaling; others are changed in shape."""
+    (height, width), (rows, columns) = (picture.pixels.shape[-2:] for picture in (first, second))
+    scale = min(rows / height, columns / width)
+    if max(abs(rows - height * scale), abs(columns - width * scale)) > 1.5:
+        warnings.warn(
+            f"{a} and {b}: {width}x{height} and {columns}x{rows} differ in shape, so match_size stretches one of them; "
+            "python -m fusion.predict fits it with fit=contain or cover",
+            stacklevel=3,
+        )
 
 
 def resize(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -168,34 +185,38 @@ def _as_picture(channels: Tensor) -> Picture:
     return Picture(pixels, is_gray)
 
 
-def _read_with_pillow(path: Path) -> Picture:
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode == "F" or image.mode.startswith("I"):
-                return _as_picture(_scale_deep(np.asarray(image), path))
-            if image.mode in ("1", "L", "LA", "La"):
-                return _as_picture(torch.from_numpy(np.array(image.convert("L")))[None])
-            from_palette = image.mode in ("P", "PA")
-            rgb = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-    except DataError:
-        raise
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image, or a format that Pillow cannot read; convert it to PNG.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: unreadable or truncated image ({error}); download or copy it again.") from error
-    if from_palette and torch.equal(rgb[0], rgb[1]) and torch.equal(rgb[0], rgb[2]):
-        return _as_picture(rgb[:1])
-    return _as_picture(rgb)
+def _read_other(path: Path) -> Picture:
+    """What torchvision does not read exactly: everything else, by `read_raster`."""
+    raster = read_raster(path)
+    if raster.pages > 1:
+        for note in raster.notes:
+            warnings.warn(note, stacklevel=3)
+    return _as_picture(torch.from_numpy(to_8bit(raster)))
 
 
-def _scale_deep(values: np.ndarray, path: Path) -> Tensor:
-    """`(H, W)` 16-bit integers or floats in [0, 1] to `(1, H, W)` uint8."""
-    low, high = float(values.min()), float(values.max())
-    limit = 1.0 if values.dtype.kind == "f" else 65535.0
-    if not (low >= 0.0 and high <= limit):  # also true for NaN
-        raise DataError(f"{path}: values from {low:g} to {high:g} where 0 to {limit:g} was expected; save it as 8 bit.")
-    return torch.from_numpy(np.rint(values.astype(np.float64) * (255.0 / limit)).astype(np.uint8))[None]
+def to_8bit(raster: Raster) -> np.ndarray:
+    """Planes of a picture as `(1 or 3, H, W)` uint8, by what its format says; of more than three bands the first three.
+
+    Raises:
+        DataError: negative values, or floating point outside [0, 1]: no format says what these mean.
+    """
+    planes = raster.planes[:3] if raster.channels == "bands" and len(raster.planes) >= 3 else raster.planes
+    planes = planes[:1] if len(planes) == 2 else planes
+    if planes.dtype == np.uint8 and raster.limits == (0.0, 255.0):
+        return planes
+    values = planes if raster.valid is None else planes[:, raster.valid]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if raster.limits is None or raster.limits[0] < 0:
+        limit = 1.0 if planes.dtype.kind == "f" else float(np.iinfo(planes.dtype).max)
+        raise DataError(
+            f"{raster.path}: values from {low:g} to {high:g} where 0 to {limit:g} was expected; save it as 8 bit, or fuse "
+            "it with range=minmax, percentile or [low,high]."
+        )
+    white = raster.limits[1]
+    if planes.dtype == np.uint16 and white == 65535:
+        return ((planes.astype(np.int32) + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255, rounded
+    scaled = np.nan_to_num(planes.astype(np.float64)) * (255.0 / white)
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
 def _to_uint8_array(image: Tensor, path: Path) -> np.ndarray:

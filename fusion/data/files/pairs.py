@@ -13,13 +13,17 @@ from fusion.errors import DataError
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one scene: source `a`, source `b` and, where the data set has them, ground-truth fusion and labels."""
+    """The files of one scene: source `a`, source `b` and, where the data set has them, ground-truth fusion and labels.
+
+    `boxes` is for data sets that have a second label file with boxes beside that of `label`.
+    """
 
     name: str
     a: Path
     b: Path
     reference: Path | None = None
     label: Path | None = None
+    boxes: Path | None = None
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -50,10 +54,6 @@ def by_number(stem: str) -> str:
     return str(int(numbers[-1]))
 
 
-PAIRING = {"stem": by_stem, "prefix": by_prefix, "number": by_number}
-"""What of two names has to agree, by name of the rule."""
-
-
 def find_folder(root: Path, *names: str) -> Path:
     """The first of `names` that is a folder in `root`, case aside; the first one in `root` if none is.
 
@@ -71,14 +71,14 @@ def list_images(folder: Path, layout: str = "") -> list[Path]:
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {what}.{_expected(layout)}")
+        raise DataError(f"{folder}: {what}.{expected(layout)}")
     images = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     if not images:
-        raise DataError(f"{folder}: no images in this folder.{_expected(layout)}")
+        raise DataError(f"{folder}: no images in this folder.{expected(layout)}")
     return sorted(images, key=lambda path: natural_key(path.name))
 
 
@@ -112,7 +112,7 @@ def pair_folders(
         [files_b[n] for n in files_b if n not in files_a],
     )
     if lone_a or lone_b:
-        _report_unpaired([(a, lone_a), (b, lone_b)], bool(names), allow_unpaired)
+        report_unpaired([(a, lone_a), (b, lone_b)], bool(names), allow_unpaired)
     return [
         Pair(unicodedata.normalize("NFC", key(files_a[n].stem)), files_a[n], files_b[n], references.get(n))
         for n in names
@@ -140,9 +140,9 @@ def pair_endings(folder: Path, a: str, b: str, *, allow_unpaired: bool = False, 
     names = [name for name in sides[0] if name in sides[1]]
     lone = [[path for name, path in side.items() if name not in names] for side in sides]
     if not names and not any(lone):
-        raise DataError(f"{folder}: no images whose names end in {a} or {b}.{_expected(layout)}")
+        raise DataError(f"{folder}: no images whose names end in {a} or {b}.{expected(layout)}")
     if any(lone):
-        _report_unpaired([(folder, lone[0]), (folder, lone[1])], bool(names), allow_unpaired)
+        report_unpaired([(folder, lone[0]), (folder, lone[1])], bool(names), allow_unpaired)
     return [
         Pair(
             unicodedata.normalize("NFC", sides[0][n].stem[: -len(a)] if a else sides[0][n].stem),
@@ -169,10 +169,10 @@ def pair_scenes(
         DataError: `root` is missing or has no scene, a scene lacks a file, or has two for one letter.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder.{_expected(layout)}")
+        raise DataError(f"{root}: no such folder.{expected(layout)}")
     scenes = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     if not scenes:
-        raise DataError(f"{root}: no scene folders in this folder.{_expected(layout)}")
+        raise DataError(f"{root}: no scene folders in this folder.{expected(layout)}")
     pairs, incomplete = [], []
     for scene in sorted(scenes, key=lambda path: natural_key(path.name)):
         files = [p for p in scene.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
@@ -209,18 +209,24 @@ def _index(files: Iterable[Path], key: Callable[[str], str]) -> dict[str, Path]:
     return index
 
 
-def _report_unpaired(sides: list[tuple[Path, list[Path]]], any_match: bool, allow: bool) -> None:
+def report_unpaired(sides: list[tuple[Path, list[Path]]], any_match: bool, allow: bool, hint: str = "") -> None:
+    """Refuse images without a partner, or warn where they may be left out.
+
+    Raises:
+        DataError: names the first ones of every folder.
+    """
     said = [
         f"{len(lone)} without a partner in {folder} ({_first_five(p.name for p in lone)})"
         for folder, lone in sides
         if lone
     ]
-    _refuse_or_warn("Unpaired images: " + "; ".join(said), any_match, allow)
+    _refuse_or_warn("Unpaired images: " + "; ".join(said), any_match, allow, hint)
 
 
-def _refuse_or_warn(message: str, any_match: bool, allow: bool) -> None:
+def _refuse_or_warn(message: str, any_match: bool, allow: bool, hint: str = "") -> None:
     if not any_match:
-        raise DataError(f"{message}; not a single pair has matching names, so the folders or names are wrong.")
+        hint = f"; {hint}" if hint else ""
+        raise DataError(f"{message}; not a single pair has matching names, so the folders or names are wrong{hint}.")
     if not allow:
         raise DataError(f"{message}; add or remove those files, or set allow_unpaired=true to use only the pairs.")
     warnings.warn(f"{message}; using the pairs only (allow_unpaired=true).", stacklevel=3)
@@ -231,5 +237,6 @@ def _first_five(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _expected(layout: str) -> str:
+def expected(layout: str) -> str:
+    """The expected layout as the end of a message."""
     return f" Expected layout:\n{layout}" if layout else ""

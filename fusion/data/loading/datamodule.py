@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fusion.data.batch import TASKS, FusionBatch
 from fusion.data.dataset import PairDataset
+from fusion.data.files.partial import share_cuts
 from fusion.data.loading.joint import JointDataset
 from fusion.data.loading.loader import FusionDataLoader, collate, processors, to_float
 from fusion.data.loading.sampler import AlternatingBatchSampler, EvalBatchSampler
@@ -23,6 +24,9 @@ from fusion.errors import ConfigError
 
 TRAIN_SCALE: dict[str, tuple[float, float]] = {"vif": (0.81, 1.0), "mef": (0.2, 1.0), "mff": (0.64, 1.0)}
 """Range of the cropped share of the area by task (TC-MoA, official data loaders)."""
+
+GPU_WORKERS = 8
+"""Loading processes where a GPU waits for what they bring, and nothing else is said."""
 
 Parts = Mapping[str, PairDataset | None] | None
 """Data sets by a name of their own; None leaves one out."""
@@ -64,7 +68,8 @@ class FusionDataModule(LightningDataModule):
         val_crop: centre crop of at most this size in validation only.
         eval_resize: height and width, or shorter side, to resize to in evaluation. None: full size.
         eval_multiple: crop evaluation images down to a multiple of this many pixels per side.
-        num_workers: processes that load data, per loader, at most one per processor; 0 loads in the main process.
+        num_workers: processes that load data, per loader, at most one per processor; 0 loads in the main process. None: 8 where
+            there is a GPU, else 0.
         pin_memory: None: when there is a GPU.
         persistent_workers: keep the processes between epochs.
         prefetch_factor: batches each process reads ahead.
@@ -102,7 +107,7 @@ class FusionDataModule(LightningDataModule):
         val_crop: int | Sequence[int] | None = None,
         eval_resize: int | Sequence[int] | None = None,
         eval_multiple: int | None = None,
-        num_workers: int = 4,
+        num_workers: int | None = 4,
         pin_memory: bool | None = None,
         persistent_workers: bool = True,
         prefetch_factor: int | None = None,
@@ -111,6 +116,7 @@ class FusionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.parts = {"train": _given(train), "val": _given(val), "test": _given(test)}
+        share_cuts(dataset for part in self.parts.values() for dataset in part.values())
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.tasks = _order(self.parts["train"].values(), tasks)
         self.epoch_by, self.rounds_per_epoch = epoch_by, rounds_per_epoch
@@ -134,6 +140,8 @@ class FusionDataModule(LightningDataModule):
             "val": eval_transform(eval_resize, val_crop, eval_multiple),
             "test": eval_transform(eval_resize, None, eval_multiple),
         }
+        if num_workers is None:
+            num_workers = GPU_WORKERS if torch.cuda.is_available() else 0
         self._loader_options: dict[str, Any] = {
             "num_workers": min(num_workers, processors()),
             "pin_memory": torch.cuda.is_available() if pin_memory is None else pin_memory,

@@ -1,11 +1,14 @@
 """Anyone's images: two folders or two files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion.data.batch import TASKS, UNSEEN_TASKS
 from fusion.data.dataset import PairDataset
-from fusion.data.files.pairs import PAIRING, Pair, pair_folders
+from fusion.data.files.formats import READABLE, stem_of
+from fusion.data.files.pairing import RULES, pair_files_of
+from fusion.data.files.pairs import Pair
 from fusion.errors import ConfigError, DataError
 
 
@@ -18,8 +21,10 @@ class Folders(PairDataset):
         task: "vif", "mef" or "mff", or one that the model knows besides: "medical", "nir", "pansharpening".
         reference: folder or file of ground truth, if there is any.
         dataset: name in tables and batches.
-        pairing: what has to agree in the names: the whole "stem", the "prefix" before the first underscore, or the
-            last "number" in it.
+        pairing: what has to agree in the names: "stem", "number", "prefix", "suffix", "order" or "auto", see
+            `fusion.data.files.pairing`. None is "auto".
+        recursive: look into sub-folders, which have to agree.
+        ignore: folders that are left out, such as that of the results.
         options: those of `PairDataset`.
 
     Raises:
@@ -38,7 +43,9 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         task: str = "vif",
         reference: str | Path | None = None,
         dataset: str = "Folders",
-        pairing: str | None = "stem",
+        pairing: str | None = "auto",
+        recursive: bool = True,
+        ignore: Sequence[str | Path] = (),
         **options: Any,
     ) -> None:
         self._name = dataset
@@ -48,13 +55,15 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         known = (*TASKS, *UNSEEN_TASKS)
         if task not in known:
             raise ConfigError(f"task={task}: unknown, expected one of {', '.join(known)}.")
-        if (pairing or "stem") not in PAIRING:
-            raise ConfigError(f"pairing={pairing}: unknown, expected one of {', '.join(PAIRING)}.")
-        self.pairing = PAIRING[pairing or "stem"]
-        super().__init__(Path(a).parent, **options)
+        self.pairing = str(pairing or "auto")
+        if self.pairing not in RULES:
+            raise ConfigError(f"pairing={pairing}: unknown, expected one of {', '.join(RULES)}.")
+        super().__init__(Path(str(a)).parent, **options)
         self.task = task
-        self.a, self.b = Path(a), Path(b)
-        self.reference = None if reference is None else Path(reference)
+        self.a, self.b = Path(str(a)).expanduser(), Path(str(b)).expanduser()  # numbers are names too
+        self.reference = None if reference is None else Path(str(reference))
+        self.recursive, self.ignore = recursive, [Path(path) for path in ignore]
+        self.paired_by: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,15 +74,24 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         """One pair for two files, pairs by name for two folders."""
         if self.reference is not None and not self.reference.exists():
             raise DataError(f"{self.reference}: no such file or folder of references.")
+        for key, path in (("a", self.a), ("b", self.b)):
+            if not path.exists():
+                kind = "no such file" if path.suffix.lower() in READABLE else "no such file or folder"
+                raise DataError(
+                    f"{key}={path}: {kind}.\n{self.layout}" if kind.endswith("folder") else f"{key}={path}: {kind}."
+                )
         if self.a.is_file() and self.b.is_file():
-            return [Pair(self.a.stem, self.a, self.b, self.reference)]
-        if self.a.is_file() != self.b.is_file() and self.a.exists() and self.b.exists():
+            return [Pair(stem_of(self.a), self.a, self.b, self.reference)]
+        if self.a.is_file() != self.b.is_file():
             raise DataError(f"a={self.a} and b={self.b}: one is a file, the other a folder; give two of a kind.")
-        return pair_folders(
+        pairs, self.paired_by = pair_files_of(
             self.a,
             self.b,
             self.reference,
-            key=self.pairing,
+            rule=self.pairing,
+            recursive=self.recursive,
+            ignore=self.ignore,
             allow_unpaired=self.allow_unpaired,
             layout=self.layout,
         )
+        return pairs

@@ -1,18 +1,19 @@
 """Multispectral with panchromatic images, QuickBird style."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
 from torch import Tensor
 
 from fusion.data.dataset import PairDataset
-from fusion.data.files.image import read_image, resize
+from fusion.data.files.image import resize
 from fusion.data.files.pairs import Pair, find_folder, pair_folders
+from fusion.data.files.ranges import Range, check_range, scale_of
+from fusion.data.files.reading import read_raster
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 
@@ -34,8 +35,9 @@ class PanSharpening(PairDataset):
     Args:
         root: folder of the data set.
         bands: numbers of the bands, counted from 1.
-        peak: value that becomes 255 in files of more than 8 bit (2047 for the 11 bits of QuickBird); None: the largest
-            the file could hold.
+        range: black and white, see `fusion.data.files.ranges`: [0, 2047] for the 11 bits of QuickBird; "auto" is the largest
+            range that the file could hold.
+        peak: the same as `range=[0, peak]`.
         task: what the model takes them for.
         options: those of `PairDataset`.
 
@@ -56,6 +58,7 @@ QuickBird/
         split: str | None = None,
         *,
         bands: Sequence[int] = (1, 2, 3, 4),
+        range: Range = "auto",
         peak: float | None = None,
         task: str = "vif",
         **options: Any,
@@ -65,7 +68,8 @@ QuickBird/
             raise ConfigError(f"{self.name}: bands={list(bands)}, expected numbers from 1.")
         if peak is not None and peak <= 0:
             raise ConfigError(f"{self.name}: peak={peak}, expected more than 0.")
-        self.bands, self.peak, self.task = tuple(bands), peak, task
+        self.range = check_range(range if peak is None else [0.0, float(peak)], "range")
+        self.bands, self.task = tuple(bands), task
 
     def find_pairs(self) -> list[Pair]:
         """Same file name in the folders; every band of it."""
@@ -85,8 +89,8 @@ QuickBird/
         ]
 
     def cache_key(self) -> str:
-        """The peak changes the values."""
-        return f"{super().cache_key()} {self.peak}"
+        """The range changes the values."""
+        return f"{super().cache_key()} {self.range}"
 
     def _read(self, pair: Pair) -> Sample:
         pan, band = self._plane(pair.a, 0), self._plane(pair.b, pair.band if isinstance(pair, BandPair) else 0)
@@ -105,41 +109,12 @@ QuickBird/
 
     def _plane(self, path: Path, band: int) -> Tensor:
         """One band as `(1, H, W)` uint8."""
-        values = _read_bands(path)
-        if band >= values.shape[2]:
-            raise DataError(f"{path}: has {values.shape[2]} bands, band {band + 1} was asked for; change `bands`.")
-        plane = values[..., band]
-        if plane.dtype == np.uint8 and self.peak is None:
-            return torch.from_numpy(plane.copy())[None]
-        largest = 1.0 if plane.dtype.kind == "f" else float(np.iinfo(plane.dtype).max)
-        scaled = np.rint(plane.astype(np.float64) * (255.0 / (self.peak or largest)))
-        return torch.from_numpy(scaled.clip(0, 255).astype(np.uint8))[None]
-
-
-def _read_bands(path: Path) -> np.ndarray:
-    """All bands of a file as `(H, W, bands)`."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such image file.")
-    try:
-        with Image.open(path) as file:
-            if getattr(file, "n_frames", 1) > 1:  # a page per band
-                values = np.stack([np.array(page) for page in ImageSequence.Iterator(file)], axis=-1)
-            else:
-                values = np.array(file.convert("RGB") if file.mode in ("P", "PA") else file)
-    except (OSError, SyntaxError, ValueError):  # Pillow knows few combinations of depth and bands
-        values = _read_tiff(path)
-    return values[..., None] if values.ndim == 2 else values
-
-
-def _read_tiff(path: Path) -> np.ndarray:
-    try:
-        import tifffile
-    except ModuleNotFoundError:
-        return read_image(path).pixels.permute(1, 2, 0).numpy()  # or says what is wrong with the file
-    try:
-        values = tifffile.imread(path)
-    except Exception as error:  # its own kinds of error are many
-        raise DataError(f"{path}: unreadable or truncated image ({error}); download or copy it again.") from error
-    if values.ndim == 3 and values.shape[0] < min(values.shape[1:]):  # planes first
-        values = values.transpose(1, 2, 0)
-    return values
+        raster = read_raster(path, inks_as_bands=True)
+        count = raster.pages if raster.is_gray and raster.pages > 1 else len(raster.planes)
+        if band >= count:
+            raise DataError(f"{path}: has {count} bands, band {band + 1} was asked for; change `bands`.")
+        plane = read_raster(path, band) if raster.is_gray and raster.pages > 1 else raster.band(band)
+        plane = replace(plane, valid=None)
+        scale, _ = scale_of(plane, self.range)
+        scaled = np.rint(scale.to_unit(plane.planes).astype(np.float64) * 255)
+        return torch.from_numpy(scaled.astype(np.uint8))

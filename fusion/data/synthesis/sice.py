@@ -16,12 +16,13 @@ from fusion.files import atomic
 _PARTS = {"p1": "Dataset_Part1", "p2": "Dataset_Part2"}
 _LAYOUT = """\
 SICE/
-  Dataset_Part1/1/1.JPG, 2.JPG, ...   (one folder per sequence; Label/ is not used)
+  Dataset_Part1/1/1.JPG, 2.JPG, ...   (one folder per sequence)
+  Dataset_Part1/Label/1.JPG           (reference of each sequence, optional)
   Dataset_Part2/1/1.JPG, 2.JPG, ..."""
 
 
 class SICEPairs:
-    """Copies the brightest and the darkest image of every SICE sequence to `oe` and `ue`.
+    """Copies the brightest and the darkest image of every SICE sequence to `oe` and `ue`, its reference to `reference`.
 
     Brightness is measured, because the numbering of the files does not follow the exposure throughout. Names are
     `p1_001` for the first sequence of part 1. Pairs that are there are left alone, so that a stopped run goes on.
@@ -32,17 +33,26 @@ class SICEPairs:
         threads: that read images.
         over: place of the over-exposed image in the order of brightness; -1 is the brightest, -2 the next.
         under: place of the under-exposed image; 0 is the darkest. Sequences too short for both places are passed over.
+        references: also copy the references that `Label` holds (Cai et al. chose the best of 13 fusions per sequence).
 
     Raises:
         ConfigError: both places are one.
     """
 
-    def __init__(self, source: str | Path, root: str | Path, threads: int = 8, over: int = -1, under: int = 0) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        root: str | Path,
+        threads: int = 8,
+        over: int = -1,
+        under: int = 0,
+        references: bool = True,
+    ) -> None:
         if over == under:
             raise ConfigError(f"over={over} and under={under} are one image; expected two places in a sequence.")
         self.source, self.root = Path(source), Path(root)
         self.over, self.under = over, under
-        self.threads = threads
+        self.threads, self.references = threads, references
 
     def prepare(self) -> Path:
         """Make all pairs that are missing.
@@ -71,6 +81,7 @@ class SICEPairs:
                     yield f"{prefix}_{scene.name.zfill(3)}", scene
 
     def _pick(self, name: str, scene: Path) -> None:
+        self._copy_reference(name, scene)
         if all(any((self.root / side).glob(f"{name}.*")) for side in ("oe", "ue")):
             return
         images = sorted(list_images(scene, _LAYOUT), key=_brightness)
@@ -85,6 +96,23 @@ class SICEPairs:
             return
         for side, image in (("oe", images[places[0]]), ("ue", images[places[1]])):
             _copy(image, self.root / side / f"{name}{image.suffix.lower()}")
+
+    def _copy_reference(self, name: str, scene: Path) -> None:
+        """Sequence `3` has its reference in `Label/3.JPG` beside it."""
+        if not self.references or any((self.root / "reference").glob(f"{name}.*")):
+            return
+        folder = _label_folder(scene.parent)
+        found = [
+            p
+            for p in (list_images(folder) if folder.is_dir() else [])
+            if natural_key(p.stem) == natural_key(scene.name)
+        ]
+        if found:
+            _copy(found[0], self.root / "reference" / f"{name}{found[0].suffix.lower()}")
+
+
+def _label_folder(part: Path) -> Path:
+    return next((path for path in part.iterdir() if path.is_dir() and path.name.lower() == "label"), part / "Label")
 
 
 def _brightness(path: Path) -> float:

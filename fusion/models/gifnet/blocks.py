@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from fusion.layers.gradient_flow import require_grad_with
 from fusion.models.gifnet.revised_norm import RevisedLayerNorm
 
 
@@ -79,6 +80,7 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int,
         `(B, C, H, W)`.
     """
     height, width = q.shape[-2:]
+    q = require_grad_with(q, bias)
     right, bottom = (-(side + shift) % window for side in (width, height))
     stacked = F.pad(torch.stack([q, k, v], 1).flatten(1, 2), (shift, right, shift, bottom), mode="reflect")
     rows = stacked.shape[-2] // window

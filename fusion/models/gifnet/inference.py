@@ -19,8 +19,8 @@ from fusion.models.gifnet.moments import Moments
 from fusion.models.gifnet.network import BRANCHES, GIFNetNetwork
 from fusion.models.gifnet.strips import Place, region
 
-STRIP_PIXELS = {"cpu": 1 << 14, "other": 1 << 21}
-"""Pixels per strip: cache-sized on a CPU, large enough to fill other devices."""
+STRIP_PIXELS = {"cpu": 1 << 14, "other": 1 << 18}
+"""Pixels per strip: cache-sized on a CPU; elsewhere 512 x 512, which fills a device and keeps a strip's many features small."""
 
 
 class Core(NamedTuple):

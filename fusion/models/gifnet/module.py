@@ -1,7 +1,7 @@
 """GIFNet as a LightningModule."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -47,6 +47,12 @@ class GIFNet(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "merged"
+    weights_help = (
+        "give ckpt_path=Final.model, the released checkpoint (https://github.com/AWCXV/GIFNet, folder model), or "
+        "ckpt_path=RUN_FOLDER of your own training (experiment=gifnet)"
+    )
+
     def __init__(
         self,
         gate: Callable[..., ScalarGate] = ScalarGate,
@@ -65,6 +71,7 @@ class GIFNet(FusionModel):
         super().__init__(**base)
         self.main_task, self.color, self.whole_pixels, self.tile = main_task, color, whole_pixels, tile
         self.zero_grad_none, self.precision = zero_grad_none, precision
+        self._ready: tuple[Any, FastGIFNet] | None = None
         self.network = GIFNetNetwork(_spelled(interaction), gate, **(network or {}))
         self.loss = loss or GIFNetLoss()
         if weights is not None:
@@ -220,8 +227,28 @@ class GIFNet(FusionModel):
         dtype = torch.get_autocast_dtype(device) if autocast else getattr(torch, self.precision)
         main = self._branch(main_task or self.main_task)
         with torch.autocast(device, enabled=False):
-            network = FastGIFNet(self.network, main, gate_scale, dtype)
+            network = self._prepared(main, gate_scale, dtype)
             return fuse_luma(network, pair, self.whole_pixels, self.tile)[..., :height, :width]
+
+    def _prepared(self, main: str, gate_scale: float, dtype: torch.dtype) -> FastGIFNet:
+        """The network made ready, for a GPU once per weights: that takes a hundred launches.
+
+        Weights that change in place are seen by their version, and what hides from it (averages that are swapped in for evaluation)
+        by the change from training to evaluation that goes with it.
+        """
+        if self.device.type == "cpu":
+            return FastGIFNet(self.network, main, gate_scale, dtype)
+        state = tuple((parameter.data_ptr(), parameter._version) for parameter in self.network.parameters())
+        key = (main, gate_scale, dtype, state)
+        if self._ready is None or self._ready[0] != key:
+            self._ready = key, FastGIFNet(self.network, main, gate_scale, dtype)
+        return self._ready[1]
+
+    def train(self, mode: bool = True) -> Self:
+        """See `torch.nn.Module.train`; forgets what was made ready for the other mode."""
+        if mode != self.training:
+            self._ready = None
+        return super().train(mode)
 
     def _branch(self, main_task: str) -> str:
         if main_task not in ("mff", "vif"):

@@ -1,5 +1,6 @@
 """Strips of rows of a picture, channels last, with what lies around them reflected at its border."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -54,8 +55,22 @@ class Place:
         return attended[:, rows, columns] + beside[:, rows, columns]
 
 
+def gathered_region(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """`region` by indices."""
+    rows, columns = (
+        (length - 1) - ((length - 1) - torch.arange(first, last, device=x.device).abs()).abs()
+        for first, last, length in ((top, bottom, x.shape[1]), (left, right, x.shape[2]))
+    )
+    return x[:, rows[:, None], columns]
+
+
 def region(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """Copy rows `top` to `bottom` and columns `left` to `right` of `(B, H, W, C)`, reflecting it where they lie outside."""
+    """Copy rows `top` to `bottom` and columns `left` to `right` of `(B, H, W, C)`, reflecting it where they lie outside.
+
+    In pieces on a CPU, which copies whole rows; as one gather elsewhere, where every piece would be a launch of its own.
+    """
+    if x.device.type != "cpu":
+        return gathered_region(x, top, bottom, left, right)
     height, width = x.shape[1:3]
     out = x.new_empty(len(x), bottom - top, right - left, x.shape[-1])
 

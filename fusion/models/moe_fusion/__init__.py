@@ -3,6 +3,7 @@
 from fusion.models.moe_fusion.attention import Attention, BoxAttention, SaliencyAttention, UniformAttention
 from fusion.models.moe_fusion.decoder import MixtureOfGlobalExperts, SingleDecoder
 from fusion.models.moe_fusion.detectors import DetectorAttention
+from fusion.models.moe_fusion.judged import JudgeAttention
 from fusion.models.moe_fusion.local import AttentionLocal, MixtureOfLocalExperts, NoLocal
 from fusion.models.moe_fusion.losses import MoEFusionLoss
 from fusion.models.moe_fusion.module import MoEFusion
@@ -12,6 +13,7 @@ __all__ = [
     "AttentionLocal",
     "BoxAttention",
     "DetectorAttention",
+    "JudgeAttention",
     "MixtureOfGlobalExperts",
     "MixtureOfLocalExperts",
     "MoEFusion",

@@ -45,6 +45,11 @@ class MoEFusion(FusionModel):
     """
 
     example_size = (64, 96)
+    native_color = "a"
+    weights_help = (
+        "nobody released weights of MoE-Fusion; train it (experiment=moe_fusion_m3fd) and give ckpt_path=RUN_FOLDER, or a "
+        "file in the layout of the released code"
+    )
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from fusion.hub import load_backbone, load_strict, locate, read_state
 from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.layers.mae import MAE
 from fusion.models.base import FusionModel
+from fusion.models.compiled import is_compiled
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.network import TCMoANetwork
@@ -49,6 +50,10 @@ class TCMoA(FusionModel):
     """
 
     example_size = (112, 112)
+    weights_help = (
+        "give ckpt_path=FILE (released checkpoints: https://github.com/YangSun22/TC-MoA) or ckpt_path=RUN_FOLDER, or take "
+        "model=tcmoa_tiny, which comes trained"
+    )
 
     def __init__(
         self,
@@ -72,10 +77,12 @@ class TCMoA(FusionModel):
         super().__init__(**base)
         self.prompt_lr_scale = prompt_lr_scale
         self.tasks, self.size_policy, self.color = tuple(tasks), size_policy, color
+        self.native_color = "rgb" if color == "rgb" else "a"
         recipe = adapter(num_experts=num_experts, top_k=top_k, num_tasks=len(self.tasks), router=router, expert=expert)
         load_backbone(backbone)
         self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))
         self.size_multiple = self.network.size_multiple
+        self.register_buffer("task_indices", torch.arange(len(self.tasks)), persistent=False)
         self.loss = loss
         if weights is not None:
             self.load_weights(weights)
@@ -88,6 +95,7 @@ class TCMoA(FusionModel):
             raise ConfigError(f"model.top_k={k} must lie in 1..model.num_experts={n}")
         for depth in (config["backbone"]["depth"], config["backbone"]["decoder_depth"]):
             site_blocks(depth, tau, config.get("tau_shift"))
+        TCMoANetwork.check_config(config.get("network") or {})
         for key, known in (("size_policy", POLICIES), ("color", COLORS)):
             if config.get(key, known[0]) not in known:
                 raise ConfigError(f"model.{key}={config[key]} is not one of {', '.join(known)}")
@@ -195,10 +203,12 @@ class TCMoA(FusionModel):
     def _routing(
         self, task: str, task_weights: Mapping[str, float] | None, site_tasks: Sequence[str] | None
     ) -> TaskWeights | list[TaskWeights]:
+        # A tensor where the network is compiled: it would be compiled again for every integer.
+        indices = self.task_indices if is_compiled(self.network) else range(len(self.tasks))
         if site_tasks is not None:
-            return [self._task_index(name) for name in site_tasks]
+            return [indices[self._task_index(name)] for name in site_tasks]
         if task_weights is None:
-            return self._task_index(task)
+            return indices[self._task_index(task)]
         mix = torch.zeros(len(self.tasks), device=self.device)
         for name, weight in task_weights.items():
             mix[self._task_index(name)] = weight

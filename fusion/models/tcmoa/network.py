@@ -1,24 +1,33 @@
 """TC-MoA: two streams through a frozen MAE, mixed by an adapter after every tau-th block (CVPR 2024, Sec. 3)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import RelPosBias
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fusion.errors import ConfigError
 from fusion.layers.mae import MAE
 from fusion.layers.normalize import ImageNetNormalize
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.placement import site_blocks
-from fusion.models.tcmoa.windows import windowed_block
-from fusion.moe.adapters import Adapter, PromptControl
+from fusion.models.tcmoa.windows import WindowOrder, run_block, window_biases
+from fusion.moe.adapters import Adapter, PromptControl, SiteOutput
 from fusion.moe.routers import TaskWeights
 
 DOWN_MODES = ("nearest", "bilinear")
+STREAMS = ("autocast", "float32")
+RECOMPUTES = (False, "mlp", True)
 
 
 class Stage(nn.Module):
     """What is trained around one stack of frozen blocks: relative positions, fusion sites, branches.
+
+    Attributes:
+        last_site: block after which the streams mix for the last time, -1 if they never do.
 
     Args:
         dim: width of the stack.
@@ -39,15 +48,11 @@ class Stage(nn.Module):
         self.sites = nn.ModuleDict({block: site for block, site in sites.items() if site is not None})
         branches = [adapter.branch(dim) for _ in range(depth)]
         self.branches = nn.ModuleList(branch for branch in branches if branch is not None)
+        self.last_site = max((int(block) for block in self.sites), default=-1)
 
     def branch(self, block: int) -> nn.Module | None:
         """The branch parallel to the MLP of a block, if the adapter has any."""
         return self.branches[block] if len(self.branches) else None
-
-    @property
-    def last_site(self) -> int:
-        """Block after which the streams mix for the last time, -1 if they never do."""
-        return max((int(block) for block in self.sites), default=-1)
 
 
 class TCMoANetwork(nn.Module):
@@ -66,7 +71,10 @@ class TCMoANetwork(nn.Module):
         pos_embed_official: see `resize_pos_embed`; needed for non-square inputs of the released checkpoint only.
         restore: add what the frozen backbone loses of the plain average of the sources, which takes a third stream through it
             (ours, for small backbones).
-        gradient_checkpointing: recompute the blocks in the backward pass: less memory, about a third more time.
+        gradient_checkpointing: True recomputes the blocks in the backward pass: least memory, about a third more time; "mlp" only
+            the inner features of their MLPs: two fifths less memory of the blocks, about a sixth more time (one of six products).
+        stream: type of the tokens between two sites where autocast is on: "autocast" (its type: half the memory and traffic) or
+            "float32". Sites add up, and reconstruct, in float32 either way.
     """
 
     def __init__(
@@ -82,10 +90,12 @@ class TCMoANetwork(nn.Module):
         decoder_stat_match: bool = True,
         pos_embed_official: bool = False,
         restore: bool = False,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | str = False,
+        stream: str = "autocast",
     ) -> None:
         super().__init__()
-        self.restore = restore
+        self.check_config({"stream": stream, "gradient_checkpointing": gradient_checkpointing})
+        self.restore, self.stream = restore, stream
         self.window, self.shift, self.upsample, self.down_mode = window, shift, upsample, down_mode
         self.decoder_stat_match, self.pos_embed_official = decoder_stat_match, pos_embed_official
         self.gradient_checkpointing = gradient_checkpointing
@@ -104,6 +114,19 @@ class TCMoANetwork(nn.Module):
                 for table in stage.positions.parameters():
                     nn.init.zeros_(table)
         self.size_multiple = window * backbone.patch_size // (2 if upsample else 1)
+
+    @staticmethod
+    def check_config(config: Mapping[str, Any]) -> None:
+        """Refuse impossible values, before anything is built.
+
+        Raises:
+            ConfigError: names the key and what it takes.
+        """
+        for key, known in (("stream", STREAMS), ("gradient_checkpointing", RECOMPUTES), ("down_mode", DOWN_MODES)):
+            if (value := config.get(key, known[0])) not in known:
+                raise ConfigError(
+                    f"model.network.{key}={value} is not one of {', '.join(str(name).lower() for name in known)}"
+                )
 
     def forward(
         self,
@@ -131,76 +154,115 @@ class TCMoANetwork(nn.Module):
             images = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
         backbone = self.backbone
         tokens = backbone.embed(images, self.pos_embed_official)
-        tokens = self._run("encoder", backbone.blocks, tokens, tasks, controls, output)
+        order = WindowOrder(tokens, self.window)
+        biases = self._biases(tokens)
+        tokens = self._run("encoder", backbone.blocks, tokens, order, biases["encoder"], tasks, controls, output)
         if not self.encoder.sites:
-            tokens = sum(tokens.chunk(2)) / 2
+            tokens = torch.stack(tokens.float().chunk(2)).mean(0)
         tokens = backbone.embed_for_decoder(tokens, self.pos_embed_official)
-        tokens = self._run("decoder", backbone.decoder_blocks, tokens, tasks, controls, output)
+        tokens = self._run(
+            "decoder", backbone.decoder_blocks, tokens, order, biases["decoder"], tasks, controls, output
+        )
         pixels = backbone.predict(tokens[: len(a)])  # after the last site only stream a is read
         if self.restore:
-            pixels = pixels + self._lost(sum(images.chunk(2)) / 2)
+            pixels = pixels + self._lost(sum(images.chunk(2)) / 2, order, biases)
         if self.upsample:
             pixels = F.interpolate(pixels, size=a.shape[2:], mode=self.down_mode)
         output.fused = self.normalize.inverse(pixels.float()).clamp(0, 1)
         return output
 
     @torch.no_grad()
-    def _lost(self, images: Tensor) -> Tensor:
+    def _lost(self, images: Tensor, order: WindowOrder, biases: dict[str, list[Tensor]]) -> Tensor:
         """What the backbone by itself does not give back of normalised images `(B, 3, H, W)`."""
         tokens = self.backbone.embed(images, self.pos_embed_official)
-        tokens = self._plain(self.encoder, self.backbone.blocks, tokens)
+        tokens = self._plain(self.backbone.blocks, tokens, order, biases["encoder"])
         tokens = self.backbone.embed_for_decoder(tokens, self.pos_embed_official)
-        tokens = self._plain(self.decoder, self.backbone.decoder_blocks, tokens)
+        tokens = self._plain(self.backbone.decoder_blocks, tokens, order, biases["decoder"])
         return images - self.backbone.predict(tokens)
 
-    def _plain(self, stage: Stage, blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+    def _plain(self, blocks: nn.ModuleList, tokens: Tensor, order: WindowOrder, biases: list[Tensor]) -> Tensor:
+        x, at = tokens.flatten(0, 2).to(self._stream_dtype(tokens)), None
         for index, block in enumerate(blocks):
-            bias = stage.positions[index // 2].get_bias()
-            tokens = windowed_block(block, tokens, self.window, self.shift * (index % 2), bias)
-        return tokens
+            x, at = self._into_windows(x, order, at, index)
+            x = run_block(block, x, biases[index // 2])
+        return order.move(x.flatten(0, 1), at, None).view(tokens.shape)
 
     def _run(
         self,
         name: str,
         blocks: nn.ModuleList,
         tokens: Tensor,
+        order: WindowOrder,
+        biases: list[Tensor],
         tasks: dict[str, TaskWeights],
         controls: dict[str, PromptControl],
         output: FusionOutput,
     ) -> Tensor:
         """The blocks of one stage on the stacked streams `(2B, h, w, C)`; `(B, h, w, C)` once the second is of no more use."""
         stage: Stage = getattr(self, name)
+        grid, dim, dtype = tokens.shape[1:3], tokens.shape[3], self._stream_dtype(tokens)
+        recompute = self.gradient_checkpointing if self.training and torch.is_grad_enabled() else False
+        x, at = tokens.flatten(0, 2).to(dtype), None
         for index, block in enumerate(blocks):
-            bias = stage.positions[index // 2].get_bias()
-            arguments = (block, tokens, self.window, self.shift * (index % 2), bias, stage.branch(index))
-            if self.gradient_checkpointing and self.training:
-                tokens = checkpoint(windowed_block, *arguments, use_reentrant=False)
+            x, at = self._into_windows(x, order, at, index)
+            arguments = (block, x, biases[index // 2], stage.branch(index))
+            if recompute is True:
+                x = checkpoint(run_block, *arguments, use_reentrant=False)
             else:
-                tokens = windowed_block(*arguments)
+                x = run_block(*arguments, recompute_mlp=recompute == "mlp")
             if str(index) not in stage.sites:
                 continue
             site = f"{name}.{index}"
-            with torch.autocast(tokens.device.type, enabled=False):  # gates and log-sum-exp need float32
-                before = tokens.float().chunk(2)
-                mixed = stage.sites[str(index)](*before, tasks[site], controls[site])
-                streams = [mixed.a, mixed.b]
-                if name == "decoder":
-                    if self.decoder_stat_match:
-                        streams = [match_statistics(new, old) for new, old in zip(streams, before, strict=True)]
-                    if index == stage.last_site:
-                        streams = streams[:1]
-                tokens = torch.cat(streams)
+            tokens, at = order.move(x.flatten(0, 1), at, None).view(-1, *grid, dim), None
+            mixed, tokens = self._mix(stage, name, index, tokens, tasks[site], controls[site])
+            x = tokens.flatten(0, 2).to(dtype)
             output.sites.append(site)
             output.prompts.append(mixed.prompts)
             output.routings.append(mixed.routing)
-        return tokens
+        return order.move(x.flatten(0, -2), at, None).view(-1, *grid, dim)
+
+    def _mix(
+        self, stage: Stage, name: str, index: int, tokens: Tensor, task: TaskWeights, control: PromptControl
+    ) -> tuple[SiteOutput, Tensor]:
+        """A site's output, and the streams after it `(2B, h, w, C)`, or the first of them, in float32."""
+        device = tokens.device.type
+        before = tokens.float().chunk(2)
+        autocast = torch.is_autocast_enabled(device) and self.stream == "autocast"
+        with torch.autocast(device, enabled=autocast):
+            mixed = stage.sites[str(index)](*before, task, control)
+        streams = [mixed.a, mixed.b]
+        with torch.autocast(device, enabled=False):
+            if name == "decoder":
+                if index == stage.last_site:
+                    streams = streams[:1]
+                if self.decoder_stat_match:
+                    streams = [match_statistics(new, old) for new, old in zip(streams, before, strict=False)]
+            return mixed, torch.cat(streams)
+
+    def _into_windows(self, x: Tensor, order: WindowOrder, at: int | None, index: int) -> tuple[Tensor, int]:
+        """Tokens in the windows of a block, `(windows, window^2, C)`, and the shift of these."""
+        shift = self.shift * (index % 2)
+        x = order.move(x.flatten(0, -2), at, shift)
+        return x.view(-1, self.window**2, x.shape[1]), shift
+
+    def _biases(self, tokens: Tensor) -> dict[str, list[Tensor]]:
+        """Position biases of both stages, one per two blocks, in the type that attention computes in."""
+        device = tokens.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
+        return {name: window_biases(list(getattr(self, name).positions), dtype) for name in ("encoder", "decoder")}
+
+    def _stream_dtype(self, tokens: Tensor) -> torch.dtype:
+        """Type of the tokens between two sites."""
+        device = tokens.device.type
+        if self.stream == "autocast" and torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return tokens.dtype
 
 
 def match_statistics(new: Tensor, old: Tensor) -> Tensor:
     """Give `new` the mean and (unbiased) standard deviation of `old`, per sample over tokens and channels."""
-    dims = (1, 2, 3)
-    scale = old.std(dims, keepdim=True) / (new.std(dims, keepdim=True) + 1e-12)
-    return (new - new.mean(dims, keepdim=True)) * scale + old.mean(dims, keepdim=True)
+    (old_std, old_mean), (std, mean) = (torch.std_mean(x, (1, 2, 3), keepdim=True) for x in (old, new))
+    return (new - mean) * (old_std / (std + 1e-12)) + old_mean
 
 
 def _per_site(value: object, sites: list[str]) -> dict:

@@ -26,6 +26,12 @@ class BaseFusion(FusionModel):
         base: see `FusionModel`.
     """
 
+    native_color = "a"
+    least_side = 2  # its edges are reflected, which one pixel cannot be
+    weights_help = (
+        "leave model.weights=toar_base, which comes trained, or give ckpt_path=RUN_FOLDER of experiment=toar_stage1"
+    )
+
     def __init__(
         self,
         network: Mapping[str, Any] | None = None,

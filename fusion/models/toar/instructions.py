@@ -39,6 +39,10 @@ class Instructions:
             raise ConfigError("the instruction is empty: give a sentence, or none at all for the plain fusion")
         return self.sentences[name][0] if name in self.sentences else name
 
+    def knows(self, sentence: str) -> bool:
+        """Whether a sentence is one of the lists."""
+        return _key(sentence) in self._tasks
+
     def task_of(self, instruction: str) -> str:
         """The task that a sentence asks for.
 

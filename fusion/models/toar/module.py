@@ -17,6 +17,7 @@ from fusion.models.toar import color
 from fusion.models.toar.base_fusion import check_network, load_base
 from fusion.models.toar.instructions import Instructions
 from fusion.models.toar.network import BaseFusionNetwork, is_trained, warn_untrained
+from fusion.models.toar.recognition import Recognition
 from fusion.models.toar.regulation import PromptInjection, Regulation
 from fusion.models.toar.text import TextEncoder, TextFeatures
 
@@ -34,6 +35,7 @@ class TOAR(FusionModel):
         regulation: makes one site of T-OAR.
         text_encoder: sentences to vectors.
         instructions: sentences by task, see `Instructions`.
+        wordings: further sentences by task, by which other instructions are recognised; they act as the task's own.
         network: arguments of `BaseFusionNetwork`.
         share_adapter, adapted_dim: see `Regulation`.
         base_weights: name or path of a stage-one checkpoint; None leaves the base network random.
@@ -44,6 +46,12 @@ class TOAR(FusionModel):
         weights: name or path of weights of both stages.
         base: see `FusionModel`.
     """
+
+    native_color = "a"
+    least_side = 2  # its edges are reflected, which one pixel cannot be
+    weights_help = (
+        "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+    )
 
     def __init__(
         self,
@@ -57,6 +65,7 @@ class TOAR(FusionModel):
         task_networks: Mapping[str, Callable[[], Any]] | None = None,
         paraphrase: float = 0.0,
         instruction: str | None = None,
+        wordings: Mapping[str, Sequence[str]] | None = None,
         text_cache: str | None = None,
         weights: str | None = None,
         **base: Any,
@@ -70,7 +79,9 @@ class TOAR(FusionModel):
         self.regulation = Regulation(regulation, text_encoder.dim, channels, blocks - 1, adapted_dim, share_adapter)
         self.text = TextFeatures(text_encoder, text_cache)
         self.instructions = Instructions(instructions)
+        self.recognise = Recognition(self.instructions, self.text, getattr(text_encoder, "recognise", None), wordings)
         self.instruction, self.share = instruction, paraphrase
+        self._has_weights = False
         self._makers = {task: make for task, make in (task_networks or {}).items() if make is not None}
         self._tasks: dict[str, Any] = {}  # frozen and of their own files: no submodules, no part of checkpoints
         self._val: dict[str, list[Tensor]] = {}
@@ -98,6 +109,12 @@ class TOAR(FusionModel):
         if state and not any(key.startswith("regulation.") for key in state):
             raise WeightsError(f"weights '{weights}' are of stage one alone: give them as model.base_weights")
         load_strict(self, state, weights, may_miss={k for k in self.state_dict() if k.endswith("num_batches_tracked")})
+        self._has_weights = True
+
+    @property
+    def is_tailored(self) -> bool:
+        """Whether instructions change anything: the prompts were trained, or loaded."""
+        return self._has_weights or self.regulation.is_trained
 
     def forward(
         self, a: Tensor, b: Tensor, task: str = "vif", *, instruction: Instruction | None = None, strength: float = 1.0
@@ -108,18 +125,20 @@ class TOAR(FusionModel):
             a, b: images.
             task: not used; the method knows visible and infrared.
             instruction: a sentence, or a task's name; one per image; or weights by sentence, whose features are mixed.
-                "none" fuses plainly; None takes the model's own.
+                "none" fuses plainly, and so does a sentence that means none of the known tasks, which is said; None takes
+                the model's own.
             strength: factor on the prompts; 0 is plain fusion.
         """
         luma, chroma = color.split(a)
-        text = self._features(instruction if instruction is not None else self.instruction, len(a))
+        text, asked = self._features(instruction if instruction is not None else self.instruction, len(a))
         prompts: dict[str, Tensor] = {}
         regulate = None
         if text is not None:
             adapted = self.regulation.adapt(text.to(luma.device))
+            shares = strength * asked.to(luma)
 
             def regulate(source: str, index: int, features: Tensor) -> Tensor:
-                prompt = strength * self.regulation(source, index, features, adapted)
+                prompt = shares * self.regulation(source, index, features, adapted)
                 prompts[f"{source}.{index}"] = prompt
                 return features + prompt
 
@@ -127,23 +146,55 @@ class TOAR(FusionModel):
         return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused, "prompts": prompts})
 
     def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
-        """See `FusionModel.fuse`; warns where there are no trained weights."""
+        """See `FusionModel.fuse`; warns where there are no trained weights.
+
+        Raises:
+            ConfigError: an instruction for a model whose prompts are not trained.
+        """
         warn_untrained(self.network)
+        self._refuse_untailored(controls.get("instruction") or self.instruction)
         return super().fuse(a, b, task, **controls)
 
-    def _features(self, instruction: Instruction | None, count: int) -> Tensor | None:
-        """Text features `(B, dim)`, or None for plain fusion."""
+    def _evaluate(self, batch: FusionBatch) -> FusionOutput:
+        self._refuse_untailored(self.eval_controls.get("instruction"))
+        return super()._evaluate(batch)
+
+    def _refuse_untailored(self, instruction: Instruction | None) -> None:
+        if instruction in (None, PLAIN) or self.is_tailored:
+            return
+        check = getattr(self.text.encoder, "check", None)
+        if check is not None:  # what is not installed is said first
+            check()
+        said = instruction if isinstance(instruction, str) else ", ".join(map(str, instruction or ()))
+        raise ConfigError(
+            f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; give "
+            "weights of stage two (ckpt_path=RUN or model.weights=FILE, trained by experiment=toar_stage2), or leave the "
+            "instruction out for plain fusion"
+        )
+
+    def _features(self, instruction: Instruction | None, count: int) -> tuple[Tensor | None, Tensor]:
+        """Text features `(B, dim)`, or None for plain fusion of all; and `(B, 1, 1, 1)`, 0 for images fused plainly."""
+        asked = torch.ones(count, 1, 1, 1)
         if instruction is None or instruction == PLAIN:
-            return None
-        if isinstance(instruction, str):
-            return self.text([self.instructions.resolve(instruction)]).expand(count, -1)
+            return None, asked
         if isinstance(instruction, Mapping):
-            vectors = self.text([self.instructions.resolve(str(sentence)) for sentence in instruction])
+            known = {sentence: self.recognise(str(sentence)) for sentence in instruction}
+            if unknown := [str(sentence) for sentence, meant in known.items() if meant is None]:
+                raise ConfigError(
+                    f"'{unknown[0]}' cannot be mixed in: it means none of {', '.join(self.instructions.sentences)}"
+                )
+            vectors = self.text([str(meant) for meant in known.values()])
             shares = vectors.new_tensor([float(share) for share in instruction.values()])
-            return (shares @ vectors)[None].expand(count, -1)
-        if len(instruction) != count:
-            raise ConfigError(f"{len(instruction)} instructions for {count} images: expected one, or one per image")
-        return self.text([self.instructions.resolve(sentence) for sentence in instruction])
+            return (shares @ vectors)[None].expand(count, -1), asked
+        sentences = [instruction] * count if isinstance(instruction, str) else list(instruction)
+        if len(sentences) != count:
+            raise ConfigError(f"{len(sentences)} instructions for {count} images: expected one, or one per image")
+        meant = [None if sentence == PLAIN else self.recognise(sentence) for sentence in sentences]
+        if not any(meant):
+            return None, asked
+        stand_in = next(sentence for sentence in meant if sentence is not None)
+        asked = torch.tensor([float(sentence is not None) for sentence in meant]).view(-1, 1, 1, 1)
+        return self.text([sentence or stand_in for sentence in meant]), asked
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -239,6 +290,7 @@ class TOAR(FusionModel):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the text features along."""
         super().on_load_checkpoint(checkpoint)
+        self._has_weights = True
         kept = checkpoint.get("text_features")
         if kept:
             self.text.learn(kept["identity"], kept["vectors"])

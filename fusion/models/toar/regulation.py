@@ -150,6 +150,12 @@ class Regulation(nn.Module):
         for name in (["shared"] if share_adapter else names) if kind == "adapted" else []:
             self.adapters[name] = nn.Sequential(nn.Linear(text_dim, adapted_dim), nn.Linear(adapted_dim, adapted_dim))
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether some site's closing convolution has left zero; sites without one cannot tell."""
+        last = [site.last for site in self.sites.values()]
+        return any(bool(layer.weight.any() or layer.bias.any()) for layer in last if isinstance(layer, nn.Conv2d))
+
     def adapt(self, text: Tensor) -> dict[str, Tensor]:
         """Text features `(B, text_dim)` to what each site gets, by site."""
         adapted = {name: adapter(text) for name, adapter in self.adapters.items()}

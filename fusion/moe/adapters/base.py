@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from fusion.moe.routing import Routing
@@ -28,8 +29,8 @@ class PromptControl:
         """`(B, 2, h, w)` prompts, steered."""
         if self.alpha == 1 and self.beta == 0:
             return prompts
-        shift = prompts.new_tensor([self.beta, -self.beta]).view(2, 1, 1)
-        return self.center + self.alpha * (prompts - self.center) + shift
+        steered = self.center + self.alpha * (prompts - self.center)
+        return torch.stack([steered[:, 0] + self.beta, steered[:, 1] - self.beta], dim=1)
 
 
 @dataclass
@@ -70,7 +71,10 @@ class Adapter:
         self.router, self.expert = router, expert
 
     def site(self, dim: int) -> nn.Module | None:
-        """A module `(a, b, task, control) -> SiteOutput` after every tau-th block, or None: the streams are then averaged once."""
+        """A module `(a, b, task, control) -> SiteOutput` after every tau-th block, or None: the streams are then averaged once.
+
+        It gets float32 streams. Autocast may be on; what needs float32 inside switches it off.
+        """
         return None
 
     def branch(self, dim: int) -> nn.Module | None:

@@ -11,6 +11,7 @@ from fusion.moe.adapters.fusion_conv import BottleneckConv
 from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
 from fusion.moe.routers import TaskWeights, of_task
+from fusion.moe.routing import Routing
 
 SOURCE_EMBEDDINGS = ("learnable", "frozen_random", "none")
 PROMPT_ORDERS = ("mean_sigmoid", "sigmoid_mean")
@@ -19,6 +20,8 @@ FUSION_LAYERS = {"conv": BottleneckConv, "residual": ResidualConv, "identity": n
 
 class MixtureSite(nn.Module):
     """One TC-MoA: two scalar prompts per token pair, and the fusion they drive (Eqs. 1-6).
+
+    Under autocast the projection and the fusion layer compute in its type; gates, log-sum-exp, prompts and sums stay float32.
 
     Args:
         dim: channels D of the streams.
@@ -52,23 +55,30 @@ class MixtureSite(nn.Module):
             task: index, or `(num_tasks,)` weights.
             control: steering of the prompts.
         """
-        phi = self.norm2(self.reduce(self.norm1(torch.cat([a, b], dim=-1))))  # Eq. 2, (B, h, w, D / 4)
+        reduced = self.reduce(self.norm1(torch.cat([a, b], dim=-1)))
+        with torch.autocast(a.device.type, enabled=False):  # gates and log-sum-exp need float32
+            prompts, routing = self._prompts(reduced.to(a.dtype), task)
+        p_a, p_b = control(prompts).unsqueeze(-1).unbind(1)
+        s_a, s_b = of_task(self.source_embedding, task)
+        mixed = torch.addcmul(p_a * a, p_b, b)
+        if isinstance(self.fuse, ResidualConv):
+            fused = self.fuse(mixed, a - b, p_a + p_b, s_a + s_b, task)
+        else:
+            fused = self.fuse(mixed + (s_a + s_b))  # Eq. 5
+        fused = fused.to(a.dtype)
+        return SiteOutput(
+            a.lerp(fused, self.alpha), b.lerp(fused, self.alpha), prompts, routing
+        )  # Eq. 6, alpha = 1 - lambda_f
+
+    def _prompts(self, reduced: Tensor, task: TaskWeights) -> tuple[Tensor, Routing]:
+        """Prompts `(B, 2, h, w)` and routing of reduced token pairs `(B, h, w, D / 4)`."""
+        phi = self.norm2(reduced)  # Eq. 2
         routing = self.router(phi.flatten(0, 2), task)
         routing.shape = tuple(phi.shape[:3])
         halves = dispatch(self.experts, phi, routing.weights, self.mix, self.mode).chunk(2, dim=-1)
         if self.prompt_order == "mean_sigmoid":
-            prompts = torch.stack([half.mean(-1).sigmoid() for half in halves], dim=1)  # (B, 2, h, w)
-        else:
-            prompts = torch.stack([half.sigmoid().mean(-1) for half in halves], dim=1)
-        p_a, p_b = control(prompts).unsqueeze(-1).unbind(1)
-        s_a, s_b = of_task(self.source_embedding, task)
-        mixed = p_a * a + p_b * b
-        if isinstance(self.fuse, ResidualConv):
-            fused = self.fuse(mixed, a - b, p_a + p_b, s_a + s_b, task)
-        else:
-            fused = self.fuse(mixed + s_a + s_b)  # Eq. 5
-        a, b = (self.alpha * fused + (1 - self.alpha) * stream for stream in (a, b))  # Eq. 6, alpha = 1 - lambda_f
-        return SiteOutput(a, b, prompts, routing)
+            return torch.stack([half.mean(-1).sigmoid() for half in halves], dim=1), routing
+        return torch.stack([half.sigmoid().mean(-1) for half in halves], dim=1), routing
 
 
 class MixtureOfAdapters(Adapter):

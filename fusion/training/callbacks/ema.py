@@ -8,6 +8,10 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn import Parameter
+
+from fusion.errors import ConfigError
+from fusion.training.fsdp import sharded
 
 
 class EMA(Callback):
@@ -36,15 +40,20 @@ class EMA(Callback):
         self._swapped = False
         self._loaded_average = False
         self._step = 0
+        self._parameters: dict[str, Parameter] = {}  # of a training, by name: looked for once, not at every step
 
     def _followed(self, module: LightningModule) -> dict[str, Tensor]:
-        return {
-            name: parameter.data
+        parameters = self._parameters or {
+            name: parameter
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and any(fnmatch(name, pattern) for pattern in self.patterns)
         }
+        return {name: parameter.data for name, parameter in parameters.items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if sharded(trainer):
+            raise ConfigError("callbacks.ema averages whole weights, which FSDP shards: add callbacks.ema=null")
+        self._parameters = {}  # of a training that failed
         followed = self._followed(pl_module)
         if self._raw and not self._swapped:
             for name, value in self._raw.items():
@@ -57,6 +66,8 @@ class EMA(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
+        trained = dict(pl_module.named_parameters())
+        self._parameters = {name: trained[name] for name in self._followed(pl_module)}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == self._step or not self.shadow:
@@ -69,6 +80,7 @@ class EMA(Callback):
         if self.write_back:
             for name, value in self._followed(pl_module).items():
                 value.copy_(self.shadow[name])
+        self._parameters = {}
 
     # Evaluation with the averages -----------------------------------------------------------------------------------
 

@@ -119,6 +119,7 @@ def wandb_logger(
     id: str | None = None,
     group: str | None = None,
     tags: Sequence[str] = (),
+    job_type: str | None = None,
 ) -> WandbLogger:
     """A Weights & Biases logger that asks for nothing: offline where nobody is logged in.
 
@@ -130,6 +131,7 @@ def wandb_logger(
         id: identity of the run; a resumed run keeps its own.
         group: W&B group.
         tags: W&B tags.
+        job_type: what the run does: train, evaluate.
 
     Raises:
         ConfigError: unknown mode.
@@ -139,8 +141,11 @@ def wandb_logger(
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     chosen = os.environ.get("WANDB_MODE") if mode == "auto" else mode
     if not chosen:
-        chosen = "online" if _has_account() else "offline"
-    return WandbLogger(
+        chosen = "online" if has_account() else "offline"
+    if os.environ.get("WANDB_SWEEP_ID"):  # an agent of W&B has chosen which run this is
+        id = group = None
+        name = None
+    logger = WandbLogger(
         name=name,
         save_dir=save_dir,
         project=project,
@@ -148,11 +153,14 @@ def wandb_logger(
         log_model=False,
         group=group,
         tags=list(tags),
+        job_type=job_type,
         mode=chosen,
     )
+    logger._wandb_init.pop("anonymous", None)  # W&B warns of this setting, which Lightning always gives
+    return logger
 
 
-def _has_account() -> bool:
+def has_account() -> bool:
     """Whether W&B would find an account by itself; asked here because W&B would otherwise ask the user."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True

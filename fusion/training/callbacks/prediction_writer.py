@@ -1,6 +1,6 @@
 """Writing fused images to files."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -42,4 +42,7 @@ class PredictionWriter(Callback):
             if self.keep_gray and batch["a_is_gray"][index] and batch["b_is_gray"][index]:
                 fused = fused.mean(0, keepdim=True)
             folder = self.dirpath / dataset if dataset else self.dirpath
-            write_image(folder / f"{Path(name).name}{self.suffix}", fused)
+            parts = [
+                part for part in PurePosixPath(name).parts if part not in ("/", "..")
+            ]  # names may hold sub-folders
+            write_image(folder.joinpath(*parts[:-1], f"{parts[-1]}{self.suffix}"), fused)

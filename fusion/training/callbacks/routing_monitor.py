@@ -24,12 +24,17 @@ class RoutingMonitor(Callback):
     Args:
         dead_share: share of an even load below which an expert counts as dead.
         per_site: log every site; else only means over the sites, and the sum of dead experts.
+
+    Attributes:
+        latest: share of the gates that each expert got in the last validation, by task and site.
     """
 
     def __init__(self, dead_share: float = 0.01, per_site: bool = True) -> None:
         self.dead_share = dead_share
         self.per_site = per_site
+        self.latest: dict[tuple[str, str], list[float]] = {}
         self._use: dict[tuple[str, str], Tensor] = {}
+        self._warned: dict[str, int] = {}
 
     def on_validation_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -55,6 +60,7 @@ class RoutingMonitor(Callback):
                     use[key] = use[key] + value if key in use else value
         if not use or trainer.sanity_checking:
             return
+        self.latest = {}
         values: dict[str, float] = {}
         sites: dict[str, list[dict[str, float]]] = {}
         for (task, site), (importance, load) in sorted(use.items()):
@@ -62,13 +68,23 @@ class RoutingMonitor(Callback):
             sites.setdefault(task, []).append(numbers)
             if self.per_site:
                 values |= {f"routing/{task}/{site}/{name}": number for name, number in numbers.items()}
-            if numbers["dead"] and trainer.is_global_zero and not trainer.fast_dev_run:
-                log.warning("task %s, site %s: %d expert(s) get almost no tokens", task, site, numbers["dead"])
+            self.latest[task, site] = (importance / importance.sum().clamp_min(1e-12)).tolist()
         for task, rows in sites.items():
             for name in ("importance_cv", "entropy"):
                 values[f"routing/{task}/{name}"] = sum(row[name] for row in rows) / len(rows)
             values[f"routing/{task}/dead"] = sum(row["dead"] for row in rows)
         pl_module.log_dict(values, batch_size=1)
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            self._warn(sites)
+
+    def _warn(self, sites: dict[str, list[dict[str, float]]]) -> None:
+        """One line for all tasks, and only when something has changed."""
+        dead = {task: int(sum(row["dead"] for row in rows)) for task, rows in sites.items()}
+        dead = {task: count for task, count in dead.items() if count}
+        if dead and dead != self._warned:
+            listed = ", ".join(f"{task} {count}" for task, count in dead.items())
+            log.warning("experts that get almost no tokens, over all sites: %s", listed)
+        self._warned = dead
 
     def _numbers(self, importance: Tensor, load: Tensor) -> dict[str, float]:
         count = importance.numel()

@@ -13,11 +13,13 @@ class TextEncoder(Protocol):
         dim: length of the vectors.
         identity: everything that decides the vectors, as text; features on disk are kept under it.
         is_costly: whether features are worth keeping on disk.
+        recognise: cosine similarity from which on two sentences mean the same; None: similarities say nothing.
     """
 
     dim: int
     identity: str
     is_costly: bool
+    recognise: float | None
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """Vectors `(n, dim)`, float32 on the CPU."""

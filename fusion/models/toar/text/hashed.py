@@ -17,12 +17,14 @@ class HashedText:
 
     Args:
         dim: length of the vectors; 4096 as LLaMA's.
+        recognise: cosine similarity (here about the share of common words) from which on a sentence counts as another
+            wording of a known one; None: take every sentence.
     """
 
     is_costly = False
 
-    def __init__(self, dim: int = 4096) -> None:
-        self.dim = dim
+    def __init__(self, dim: int = 4096, recognise: float | None = 0.5) -> None:
+        self.dim, self.recognise = dim, recognise
         self.identity = f"hashed words {dim}"
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:

@@ -21,16 +21,25 @@ class LanguageModelText:
             end, whose tokens count too (released T-OAR code); False takes the sentence alone.
         dtype: of the computation.
         device: where it runs; null: the GPU if there is one.
+        recognise: cosine similarity from which on a sentence counts as another wording of a known one; None: take every
+            sentence, as the paper does.
     """
 
     is_costly = True
 
     def __init__(
-        self, model: str, dim: int, chat: bool = False, dtype: str = "float32", device: str | None = None
+        self,
+        model: str,
+        dim: int,
+        chat: bool = False,
+        dtype: str = "float32",
+        device: str | None = None,
+        recognise: float | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise ConfigError(f"model.text_encoder.dtype={dtype} is not one of {', '.join(_DTYPES)}")
         self.model, self.dim, self.chat, self.dtype = model, dim, chat, dtype
+        self.recognise = recognise
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.identity = f"language model {model} chat={chat} dtype={dtype} mean of last hidden states"
         self._loaded: tuple[Any, Any] | None = None
@@ -45,6 +54,19 @@ class LanguageModelText:
         """
         tokenizer, network = self._load()
         return torch.stack([self._sentence(tokenizer, network, sentence) for sentence in sentences])
+
+    def check(self) -> None:
+        """Say what is missing, without loading the model.
+
+        Raises:
+            ConfigError: transformers is not installed.
+        """
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(
+                "this text encoder needs transformers: pip install 'image-fusion[text]', or take model/text_encoder=hashed"
+            ) from error
 
     def release(self) -> None:
         """Forget the language model."""
@@ -67,12 +89,9 @@ class LanguageModelText:
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is not None:
             return self._loaded
-        try:
-            from transformers import AutoModel, AutoTokenizer
-        except ImportError as error:
-            raise ConfigError(
-                "this text encoder needs transformers: pip install 'image-fusion[text]', or take model/text_encoder=hashed"
-            ) from error
+        self.check()
+        from transformers import AutoModel, AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model)
             network = AutoModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype))

@@ -1,0 +1,44 @@
+"""Steering that does nothing is refused: a value that changes no picture was meant to change it."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from fusion.errors import ConfigError, FusionError
+from fusion.models.base import FusionModel
+
+
+def check_effect(model: FusionModel, task: str, controls: dict[str, Any]) -> None:
+    """Refuse a control that changes nothing, tried on a small made-up pair.
+
+    A control at its default is fine. One that the model cannot take with so small a pair is left to the real pictures.
+
+    Args:
+        model: the model.
+        task: as it is going to be used.
+        controls: steering of `fuse`.
+
+    Raises:
+        ConfigError: names the control.
+    """
+    defaults = {name: p.default for name, p in inspect.signature(model.forward).parameters.items()}
+    changed = {key: value for key, value in controls.items() if value != defaults.get(key)}
+    if not changed:
+        return
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(3, *model.example_size, generator=generator) for _ in range(2))
+    try:
+        steered = model.fuse(a, b, task, **controls).fused
+        for key, value in changed.items():
+            rest = {name: given for name, given in controls.items() if name != key}
+            if torch.equal(steered, model.fuse(a, b, task, **rest).fused):
+                others = ", ".join(f"control.{name}" for name in rest) or "the defaults"
+                raise ConfigError(
+                    f"control.{key}={value} has no effect on {type(model).__name__} for task={task} beside {others}: leave it "
+                    "out, or set what it depends on"
+                )
+    except ConfigError:
+        raise
+    except (FusionError, RuntimeError, ValueError, TypeError):
+        return

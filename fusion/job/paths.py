@@ -1,0 +1,67 @@
+"""Paths on the command line are strings, always: `a=1`, `a=my photos (1)/x.png`, `out=[a]{b}` need no quotes of Hydra's."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+_PATH_KEYS = re.compile(
+    r"a|b|out|fused(\..+)?|sources|ckpt_path|reference|images|depth_dir|contact_sheet|run_dir|resume|dir|photo|"
+    r"paths\.\w+|downstream\.ckpt_path|hydra\.(run|sweep)\.dir|data\..*\b(root|a|b|reference|cache_dir|include|exclude)"
+)
+"""Keys of all commands whose values name files or folders."""
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Quote the values of path keys, so that Hydra takes them as they are.
+
+    Values that Hydra understands as more than a string stay: those in quotes already, `null`, interpolations (`${...}`), the
+    missing value `???`, lists such as `[a.jpg,b.jpg]`, and with `--multirun` several values with commas. A file or folder of
+    exactly that name goes before all of this.
+
+    Args:
+        arguments: the command line without the program's name.
+    """
+    sweeps = any(argument in ("-m", "--multirun") for argument in arguments)
+    return [_quoted(argument, sweeps) for argument in arguments]
+
+
+def _quoted(argument: str, sweeps: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or not value or not _PATH_KEYS.fullmatch(key.lstrip("+")):
+        return argument
+    if not _exists(value) and _is_hydras(value, sweeps):
+        return argument
+    if key == "resume" and value.lower() in ("true", "false"):  # of scoring, where it is a switch
+        return argument
+    if re.fullmatch(r"[\w./\\-]*[A-Za-z_/][\w./\\-]*", value, re.ASCII) and not _looks_typed(value):
+        return argument  # nothing that Hydra could read otherwise
+    text = QuotedString(text=value.replace("${", "\\${"), quote=Quote.single).with_quotes()
+    return f"{key}={text}"
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
+
+
+def _is_hydras(value: str, sweeps: bool) -> bool:
+    if value in ("null", "???") or value.startswith("${") or (sweeps and "," in value):
+        return True
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return True
+    return value.startswith(("[", "{")) and value.endswith(("]", "}"))
+
+
+def _looks_typed(value: str) -> bool:
+    """Whether Hydra would make a number, a truth value or nothing of it."""
+    if value.lower() in ("true", "false", "on", "off", "yes", "no", "null", "nan", "inf", "-inf", "+inf"):
+        return True
+    try:
+        float(value.replace("_", ""))
+    except ValueError:
+        return False
+    return True

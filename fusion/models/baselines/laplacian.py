@@ -1,0 +1,60 @@
+"""The Laplacian pyramid of the sources (Burt and Adelson, 1983), the classic rule of larger detail."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from kornia.filters import filter2d
+from torch import Tensor
+
+from fusion.errors import ConfigError
+from fusion.models.base import FusionModel
+from fusion.models.output import FusionOutput
+
+_TAPS = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+
+class LaplacianPyramid(FusionModel):
+    """Per level the detail of larger size, of the coarsest level the mean, each channel by itself.
+
+    Args:
+        levels: of the pyramid, at most as many as the image has room for.
+        base: see `FusionModel`.
+
+    Raises:
+        ConfigError: fewer than one level.
+    """
+
+    def __init__(self, levels: int = 4, **base: Any) -> None:
+        super().__init__(**base)
+        if levels < 1:
+            raise ConfigError(f"model.levels={levels}: expected at least 1")
+        self.levels = levels
+
+    def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
+        """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""
+        details = []
+        for _ in range(self.levels):
+            if min(a.shape[-2:]) < 8:
+                break
+            smaller = _reduce(a), _reduce(b)
+            first, second = (image - _expand(small, image) for image, small in zip((a, b), smaller, strict=True))
+            details.append(torch.where(first.abs() >= second.abs(), first, second))
+            a, b = smaller
+        fused = (a + b) / 2
+        for detail in reversed(details):
+            fused = _expand(fused, detail) + detail
+        return FusionOutput(fused.clamp(0, 1))
+
+
+def _smooth(image: Tensor) -> Tensor:
+    taps = image.new_tensor(_TAPS) / sum(_TAPS)
+    return filter2d(image, (taps[:, None] * taps)[None], border_type="reflect")
+
+
+def _reduce(image: Tensor) -> Tensor:
+    return _smooth(image)[..., ::2, ::2]
+
+
+def _expand(image: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(image, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,140 @@
+"""Any network with two inputs as a `FusionModel`, so that it is evaluated, benchmarked and ranked beside the others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.data.batch import FusionBatch
+from fusion.errors import ConfigError, WeightsError
+from fusion.hub import load_strict, locate, read_state
+from fusion.layers.color import join_luma, merge_chroma, split_luma
+from fusion.models.base import FusionModel
+from fusion.models.inputs import Image
+from fusion.models.output import FusionOutput
+
+SEES = ("rgb", "luma")
+CHROMA = ("a", "b", "weighted")
+
+
+class ReferenceFusion(FusionModel):
+    """A frozen network with its colour handling; it is compared with, not trained.
+
+    Args:
+        network: takes two images `(B, C, H, W)` and gives one.
+        weights: path of the network's state dict (opened with `weights_only`, loaded strictly), or a name of
+            `fusion.hub.REGISTRY`; None: the network as it is built.
+        sees: "rgb": both images in colour, C = 3; "luma": luma of `a` and of `b`, C = 1, and chroma by `chroma`.
+        chroma: for "luma": of "a", of "b", or of both, "weighted" by the distance from neutral.
+        swap: give the network `b` first.
+        mean, std: normalisation of its input, undone on its output; one value per channel. None: [0, 1] as it is.
+        multiple: sides that the network accepts are multiples of this; images are reflected up to it and cropped back.
+        stretch: spread each fused image over [0, 1], as some released test scripts do.
+        source: where its weights are and their licence, for messages. Given, the model refuses to fuse without weights.
+        base: see `FusionModel`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: str | None = None,
+        sees: str = "rgb",
+        chroma: str = "a",
+        swap: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        multiple: int = 1,
+        stretch: bool = False,
+        source: str | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.network = network.eval().requires_grad_(False)
+        self.sees, self.chroma, self.swap, self.stretch = sees, chroma, swap, stretch
+        self.size_multiple, self.source = multiple, source
+        channels = 1 if sees == "luma" else 3
+        for name, values, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+            given = [neutral] * channels if values is None else [float(value) for value in values]
+            if len(given) != channels:
+                raise ConfigError(f"model.{name} has {len(given)} values, expected {channels} for sees={sees}")
+            self.register_buffer(name, torch.tensor(given).view(-1, 1, 1), persistent=False)
+        self.has_weights = source is None
+        if weights is not None:
+            self.load_weights(weights)
+
+    @staticmethod
+    def check_config(config: Mapping[str, Any]) -> None:
+        """Refuse unknown choices, before anything is built."""
+        for key, known in (("sees", SEES), ("chroma", CHROMA)):
+            if key in config and config[key] not in known:
+                raise ConfigError(f"model.{key}={config[key]}: expected one of {', '.join(known)}")
+        if int(config.get("multiple", 1)) < 1:
+            raise ConfigError(f"model.multiple={config['multiple']}: expected 1 or more")
+
+    def load_weights(self, weights: str) -> None:
+        """Load the network's state dict, strictly; counters of batch norms may be missing (PyTorch before 1.0).
+
+        Raises:
+            WeightsError: missing, damaged, holding more than tensors, or of another network.
+        """
+        state = read_state(locate(weights))
+        for prefix in ("network.", "module."):  # a checkpoint of ours; one of DataParallel
+            if state and all(key.startswith(prefix) for key in state):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+        counters = {key for key in self.network.state_dict() if key.endswith("num_batches_tracked")}
+        load_strict(self.network, state, weights, may_miss=counters)
+        self.has_weights = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint has weights."""
+        super().on_load_checkpoint(checkpoint)
+        self.has_weights = True
+
+    def forward(self, a: Tensor, b: Tensor, task: str = "vif") -> FusionOutput:  # type: ignore[override]
+        """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is not clipped unless it is stretched or joined with chroma."""
+        if self.sees == "luma":
+            (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
+            fused = self._run(luma_a, luma_b)
+            chosen = {"a": chroma_a, "b": chroma_b}
+            chroma = merge_chroma(chroma_a, chroma_b) if self.chroma == "weighted" else chosen[self.chroma]
+            fused = join_luma(fused, chroma)
+        else:
+            fused = self._run(a, b)
+        if self.stretch:
+            fused = fused.clamp(0, 1)
+            low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
+            fused = torch.where(high > low, (fused - low) / (high - low).clamp_min(1e-12), fused)
+        return FusionOutput(fused)
+
+    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
+        """See `FusionModel.fuse`; refuses to fuse with random weights."""
+        self._refuse_random()
+        return super().fuse(a, b, task, **controls)
+
+    def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
+        """There are none.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("a reference network is compared with, not trained: take evaluate, predict or benchmark")
+
+    def _run(self, a: Tensor, b: Tensor) -> Tensor:
+        first, second = ((image - self.mean) / self.std for image in ((b, a) if self.swap else (a, b)))
+        return self.network(first, second) * self.std + self.mean
+
+    def _evaluate(self, batch: FusionBatch) -> FusionOutput:
+        self._refuse_random()
+        return super()._evaluate(batch)
+
+    def _refuse_random(self) -> None:
+        if not self.has_weights:
+            name = type(self.network).__name__.removesuffix("Network")
+            raise WeightsError(
+                f"{name} has no weights yet: they are not part of this package; get them from {self.source} and give "
+                "ckpt_path=FILE or model.weights=FILE"
+            )

@@ -1,0 +1,16 @@
+"""One HTML file of a run, a sweep or several runs: `python -m fusion.report run=DIR|sweep=DIR|+runs.A=DIR +runs.B=DIR`."""
+
+from omegaconf import DictConfig
+
+from fusion.job.cli import door
+from fusion.reporting.build import report, sweep_argument
+
+
+@door("report", prepare=sweep_argument)
+def main(cfg: DictConfig) -> None:
+    """Command `python -m fusion.report`."""
+    report(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Fully sharded data parallel training of large backbones, also on the CPU, where it is slow but can be tried."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from timm.models.vision_transformer import Block
+from torch import Tensor
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+
+class FSDP(ModelParallelStrategy):
+    """Parameters, gradients and optimiser states shared out over all processes (PyTorch's FSDP2).
+
+    Each transformer block is a unit that is gathered while it works; what lies between the blocks is one more. Checkpoints
+    are whole, so that they load without FSDP. Frozen parameters are sharded too.
+
+    Args:
+        reshard_after_forward: give parameters back between forward and backward: less memory, more messages.
+        process_group_backend: "gloo" on a CPU; None is nccl on GPUs.
+    """
+
+    def __init__(self, reshard_after_forward: bool = True, process_group_backend: str | None = None) -> None:
+        super().__init__(
+            tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=process_group_backend
+        )
+        self.reshard_after_forward = reshard_after_forward
+
+    def setup_environment(self) -> None:
+        """Also decides how many processes share: all of them."""
+        assert self.cluster_environment is not None
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def setup(self, trainer: Trainer) -> None:
+        """Shard the model, then do what Lightning does."""
+        module: Any = self.lightning_module
+        if hasattr(module, "frozen_state_keys"):
+            keys = module.frozen_state_keys()
+            module._digest(keys)  # of whole weights, for checkpoints
+            module.strict_loading = not keys  # checkpoints leave them out
+        if not isinstance(next(module.parameters()), DTensor):
+            module.configure_model = lambda: None  # Lightning insists on it
+            mesh = self.device_mesh["data_parallel"]
+            for block in [inner for inner in module.modules() if isinstance(inner, Block)]:
+                fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward)
+            fully_shard(module, mesh=mesh, reshard_after_forward=self.reshard_after_forward)
+        super().setup(trainer)
+
+
+def sharded(trainer: Trainer) -> bool:
+    """Whether each process holds only a part of the parameters and gradients."""
+    return isinstance(trainer.strategy, ModelParallelStrategy)
+
+
+def total_norm(tensors: Sequence[Tensor], trainer: Trainer) -> Tensor:
+    """2-norm over tensors as one vector, over all processes where they are sharded."""
+    parts = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    norms = torch._foreach_norm([part.float() for part in parts if part.numel()])
+    squared = torch.stack(norms).square().sum() if norms else torch.zeros((), device=trainer.strategy.root_device)
+    if sharded(trainer):
+        dist.all_reduce(squared)
+    return squared.sqrt()
