@@ -3,13 +3,13 @@
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from fusion.job.cli import free_controls
 from fusion.job.config import config_dir
 
 ROOT = Path(__file__).parents[2]
@@ -78,12 +78,21 @@ def composer() -> Iterator[None]:
 @pytest.mark.parametrize(("name", "line"), DOCUMENTED, ids=lambda text: text[:50])
 def test_a_documented_command_composes(name: str, line: str, composer: None) -> None:
     arguments = [part for part in shlex.split(line) if part not in ("-m", "--cfg", "job", "--help")]
-    arguments = [first_choice(argument) for argument in free_controls(arguments)]
+    arguments = [first_choice(argument) for argument in rewritten(name, arguments)]
     if name == "score":  # written suite=NAME; composed as the group that it is
         suites = [part.partition("=")[2] for part in arguments if part.startswith("suite=")]
         assert all((config_dir() / "metrics" / f"{suite}.yaml").is_file() for suite in suites)
     cfg = hydra.compose(name, arguments)
     assert set(cfg)
+
+
+def rewritten(name: str, arguments: list[str]) -> list[str]:
+    """Arguments as the command hands them to Hydra; `resume=`, which reads a run folder, aside."""
+    command = vars(import_module("fusion.data.__main__" if name == "data" else f"fusion.{name}"))
+    for function in ("rewrite", "sweep_argument", "free_controls"):
+        if function in command:
+            return command[function](arguments)
+    return arguments
 
 
 def first_choice(argument: str) -> str:

@@ -1,4 +1,7 @@
-"""YOLOX-Nano (Ge et al., 2021) through onnxruntime; `pip install 'image-fusion[judges]'`. Apache-2.0, yolox_nano.onnx of its releases."""
+"""YOLOX-Nano (Ge et al., 2021) through onnxruntime: `pip install 'image-fusion[judges]'`.
+
+Apache-2.0, yolox_nano.onnx of its releases.
+"""
 
 from pathlib import Path
 from typing import Any
