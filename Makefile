@@ -37,9 +37,10 @@ test-gpu: ## the tests for a machine with a CUDA device
 coverage: setup ## the tests, with the lines that none of them runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -q -n 2 --dist loadfile --cov --cov-report=term
 
-lint: setup ## ruff
+lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy fusion
 
 docs: setup ## check the documentation: links, commands, examples
 	$(BIN)/python -m pytest -q tests/docs
