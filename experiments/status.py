@@ -42,7 +42,8 @@ def status(folder: Path) -> str:
         "# Status",
         "",
         f"{len(entries)} tables, figures and small runs of ours; {done} of them have numbers measured here. Made by",
-        "`python experiments/status.py` from `ledger.yaml` and the CSV files that the commands write (`record=FILE`): do not edit.",
+        "`python experiments/status.py` from `ledger.yaml` and the CSV files that the commands write (`record=FILE`):",
+        "do not edit.",
         "RUN, SWEEP_FOLDER, DIR, OUT and the like stand for folders; `paths.data_dir` or `FUSION_DATA` says where the data are.",
     ]
     for paper in dict.fromkeys(entry["paper"] for entry in entries):

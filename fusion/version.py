@@ -1,3 +1,3 @@
-"""The one place of the version."""
+"""The only place of the version: the package, its metadata and the records of runs read it here."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -88,7 +88,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ConfigError("hydra/sweeper=optuna needs the package optuna: pip install 'fusion[sweep]'") from None
+        raise ConfigError("hydra/sweeper=optuna needs the package optuna: pip install 'image-fusion[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

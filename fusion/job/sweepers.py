@@ -39,7 +39,7 @@ class Driver:
         package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
         if package is not None and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
             name, extra = package.replace("_", "-"), EXTRAS.get(package)
-            install = f"'fusion[{extra}]'" if extra else name
+            install = f"'image-fusion[{extra}]'" if extra else name
             raise ConfigError(f"hydra/launcher needs the package {name}: pip install {install}")
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task, config=config

@@ -17,7 +17,7 @@ from fusion.reporting.build import chosen, comparison, run_report, sweep_report
 from fusion.reporting.runs import Run, read_run
 from fusion.training.callbacks.loggers import has_account
 
-EXTRA = "the package wandb-workspaces: pip install 'fusion[sweep]'"
+EXTRA = "the package wandb-workspaces: pip install 'image-fusion[sweep]'"
 PICTURES = ["val/panel"]
 TABLES = ["val/scores", "val/pictures"]
 NO_REPORT = {"analyses": [], "cost": None, "device": "auto", "part": "val", "pairs_per_task": 1, "max_side": None}

@@ -46,17 +46,17 @@ def test_a_search_keeps_its_study_drops_the_impossible_and_goes_on(
         (
             "optuna",
             ["hydra/sweeper=optuna", "model.width=2,4"],
-            "needs the package optuna: pip install 'fusion[sweep]'",
+            "needs the package optuna: pip install 'image-fusion[sweep]'",
         ),
         (
             "hydra_plugins.hydra_joblib_launcher",
             ["hydra/launcher=joblib"],
-            "hydra-joblib-launcher: pip install 'fusion[sweep]'",
+            "hydra-joblib-launcher: pip install 'image-fusion[sweep]'",
         ),
         (
             "hydra_plugins.hydra_submitit_launcher",
             ["hydra/launcher=submitit_slurm"],
-            "launcher: pip install 'fusion[slurm]'",
+            "launcher: pip install 'image-fusion[slurm]'",
         ),
     ],
 )

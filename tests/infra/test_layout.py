@@ -25,6 +25,7 @@ LEVELS = (
     ("training", "inference", "downstream", "analysis"),
     ("scoring",),
     ("reporting",),
+    ("__main__",),  # hands over to a command by its name
 )
 """Rooms from the ground up; one imports from rooms below it and from itself."""
 NEVER = {

@@ -115,4 +115,4 @@ def test_doors_without_transformers_end_with_one_line(monkeypatch, door, tmp_pat
     ):
         status, said = door(*arguments)
         (line,) = [line for line in said.splitlines() if line.startswith("error:")]
-        assert status == 2 and "pip install 'fusion[text]'" in line and line.endswith(instead)
+        assert status == 2 and "pip install 'image-fusion[text]'" in line and line.endswith(instead)

@@ -7,7 +7,7 @@ from fusion.downstream.segmentation.network import SegFormer
 from fusion.errors import ConfigError, WeightsError
 from fusion.models.toar.text import LanguageModelText
 
-transformers = pytest.importorskip("transformers", reason="pip install 'fusion[text]'")
+transformers = pytest.importorskip("transformers", reason="pip install 'image-fusion[text]'")
 
 SENTENCES = ["object detection task", "semantic segmentation task", "find the cars"]
 TEMPLATE = (

@@ -15,7 +15,7 @@ from fusion.data.files.raster import Metadata, Raster, limits_of
 from fusion.errors import DataError
 from fusion.files import is_bomb
 
-INSTALL = "python -m pip install 'fusion[formats]'"
+INSTALL = "python -m pip install 'image-fusion[formats]'"
 
 
 def read_numpy(path: Path, page: int = 0) -> Raster:

@@ -21,17 +21,19 @@ from fusion.files import markdown, write_text
 
 _HEAD = """# File formats
 
-Which files are read and written, at which depth, and what of the metadata of source `a` a result keeps. Made by writing and
-reading a file of every kind: `python -m fusion.data.files.table`; a test compares it with what the code does.
+Which files are read and written, at which depth, and what of the metadata of source `a` a result keeps. Made by
+writing and reading a file of every kind: `python -m fusion.data.files.table`; a test compares it with what the code
+does.
 
 """
 
 _FOOT = """
-Depths are bits per channel of unsigned integers; "float" is 32-bit floating point. Signed integers, 16 and 64-bit floating point
-and 1 to 12-bit TIFF are read as well. "bands": more than three planes are measured bands, fused one by one (`bands=auto`).
-NIfTI is read slice by slice (`page=N`; the middle one by default), the first stored row on top, as in FITS. OpenEXR and Radiance
-HDR hold linear light, which is taken as it is. An orientation in EXIF is applied once, to the pixels, and not repeated. The
-packages of the last column come with `python -m pip install 'fusion[formats]'`.
+Depths are bits per channel of unsigned integers; "float" is 32-bit floating point. Signed integers, 16 and 64-bit
+floating point and 1 to 12-bit TIFF are read as well. "bands": more than three planes are measured bands, fused one by
+one (`bands=auto`). NIfTI is read slice by slice (`page=N`; the middle one by default), the first stored row on top,
+as in FITS. OpenEXR and Radiance HDR hold linear light, which is taken as it is. An orientation in EXIF is applied
+once, to the pixels, and not repeated. The packages of the last column come with
+`python -m pip install 'image-fusion[formats]'`.
 
 Refused by name: HEIC, camera raw files, DICOM, Photoshop, PDF, HDF5 and Matlab files, videos.
 """

@@ -199,7 +199,7 @@ def _exr(path: Path, raster: Raster, how: Compression, suffix: str) -> None:
     try:
         import OpenEXR
     except ModuleNotFoundError:
-        raise DataError(f"{path}: writing OpenEXR needs: python -m pip install 'fusion[formats]'") from None
+        raise DataError(f"{path}: writing OpenEXR needs: python -m pip install 'image-fusion[formats]'") from None
     values = _interleaved(raster)
     names = "Y" if raster.channels == "gray" else "RGB"
     names = [*names, "A"] if raster.alpha is not None else [*names]

@@ -133,7 +133,7 @@ class DepthModel:
             transformers = import_module("transformers")
         except ModuleNotFoundError as error:
             raise ConfigError(
-                "depth: a model of the hub needs the package transformers (pip install 'fusion[text]'); or take maps "
+                "depth: a model of the hub needs the package transformers (pip install 'image-fusion[text]'); or take maps "
                 "from a folder (fusion.data.DepthFolder), or fusion.data.DepthPlane."
             ) from error
         try:

@@ -237,6 +237,6 @@ def _opencv() -> Any:
     try:
         import cv2
     except ModuleNotFoundError:
-        raise DataError("register: needs OpenCV: python -m pip install 'fusion[register]'") from None
+        raise DataError("register: needs OpenCV: python -m pip install 'image-fusion[register]'") from None
     cv2.setNumThreads(1)
     return cv2

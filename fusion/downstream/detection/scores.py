@@ -38,7 +38,7 @@ class DetectionScores:
 
             self._metric: Any = MeanAveragePrecision(iou_thresholds=self.ious, extended_summary=True)
         except (ImportError, ModuleNotFoundError) as error:
-            raise ConfigError("scores of detections need pycocotools: pip install 'fusion[detection]'") from error
+            raise ConfigError("scores of detections need pycocotools: pip install 'image-fusion[detection]'") from error
         self._metric.warn_on_many_detections = False
         self.class_names = tuple(class_names)
 

@@ -1,6 +1,6 @@
 """YOLO detectors of the package ultralytics, which is under the AGPL-3.0 and therefore never more than an option.
 
-Nothing of it is in this package: `pip install 'fusion[yolo]'` brings it.
+Nothing of it is in this package: `pip install 'image-fusion[yolo]'` brings it.
 """
 
 import re
@@ -57,7 +57,7 @@ class YOLO(nn.Module):
             from ultralytics.nn.tasks import DetectionModel
         except ImportError as error:
             raise ConfigError(
-                "YOLO needs ultralytics (AGPL-3.0): pip install 'fusion[yolo]', or take model=faster_rcnn"
+                "YOLO needs ultralytics (AGPL-3.0): pip install 'image-fusion[yolo]', or take model=faster_rcnn"
             ) from error
         try:
             self.model: Any = DetectionModel(f"{architecture}.yaml", ch=3, nc=num_classes, verbose=False)

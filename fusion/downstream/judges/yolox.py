@@ -1,4 +1,7 @@
-"""YOLOX-Nano (Ge et al., 2021) through onnxruntime; `pip install 'fusion[judges]'`. Apache-2.0, yolox_nano.onnx of its releases."""
+"""YOLOX-Nano (Ge et al., 2021) through onnxruntime: `pip install 'image-fusion[judges]'`.
+
+Apache-2.0, yolox_nano.onnx of its releases.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ class YOLOXNano(nn.Module):
             import onnxruntime
         except ImportError as error:
             raise ConfigError(
-                "YOLOX-Nano needs onnxruntime: pip install 'fusion[judges]', or take FastestDet"
+                "YOLOX-Nano needs onnxruntime: pip install 'image-fusion[judges]', or take FastestDet"
             ) from error
         self._runtime: Any = onnxruntime
         self._session: Any = None

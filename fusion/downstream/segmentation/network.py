@@ -121,7 +121,7 @@ class SegFormer(nn.Module):
             from transformers import SegformerConfig, SegformerForSemanticSegmentation
         except ImportError as error:
             raise ConfigError(
-                "SegFormer needs transformers: pip install 'fusion[text]', or take model/segmenter=small"
+                "SegFormer needs transformers: pip install 'image-fusion[text]', or take model/segmenter=small"
             ) from error
         self.weights = weights
         self.normalize = ImageNetNormalize()

@@ -42,6 +42,8 @@ class RoutingMonitor(Callback):
         if not isinstance(outputs, FusionOutput):
             return
         for index, routing in enumerate(outputs.routings):
+            if routing is None:  # an adapter without experts
+                continue
             site = outputs.sites[index] if index < len(outputs.sites) else str(index)
             weights = routing.weights.detach().double()
             use = torch.stack([routing.importance.detach().double(), (weights > 0).sum(0).double()])

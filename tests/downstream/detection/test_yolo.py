@@ -76,7 +76,7 @@ def test_without_the_package_one_line_names_the_extra(monkeypatch, door, tmp_pat
         YOLO(num_classes=2)
     assert "\n" not in str(said.value)
     status, output = door("train", "experiment=toar/yolo_m3fd", f"run_dir={tmp_path / 'run'}", "logger=none")
-    assert status == 2 and "pip install 'fusion[yolo]', or take model=faster_rcnn" in output
+    assert status == 2 and "pip install 'image-fusion[yolo]', or take model=faster_rcnn" in output
 
 
 @pytest.mark.parametrize("longer", [None, 64, 160])

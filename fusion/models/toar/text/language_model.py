@@ -66,7 +66,7 @@ class LanguageModelText(Part):
             import transformers  # noqa: F401
         except ImportError as error:
             raise ConfigError(
-                "this text encoder needs transformers: pip install 'fusion[text]', or take model/text_encoder=hashed"
+                "this text encoder needs transformers: pip install 'image-fusion[text]', or take model/text_encoder=hashed"
             ) from error
 
     def release(self) -> None:

