@@ -80,7 +80,7 @@ class Task:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         if settings.mode == RunMode.MULTIRUN:
-            return self._run_in_sweep(cfg, Path(settings.runtime.output_dir), OmegaConf.to_container(settings.overrides.task, resolve=False))
+            return self._run_in_sweep(cfg, Path(settings.runtime.output_dir), written_overrides())
         try:
             with environment(HYDRA_FULL_ERROR=self.full_error, HYDRA_MAIN_MODULE=None):
                 return self.main(cfg)
@@ -132,6 +132,14 @@ class Task:
         left = time_left(self.sweep)
         about = f", about {clock(left)} left" if left is not None else ""
         return f"job {folder.name}: {label}   ({self.sweep.jobs.index(job) + 1} of {len(self.sweep.jobs)}{about})"
+
+
+def written_overrides() -> list[str]:
+    """Overrides of this job as they were written, with interpolations that are not resolved; none outside of commands."""
+    if not HydraConfig.initialized():
+        return []
+    found = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def finish_sweep(task: Task, after: Callable[[Path], Any] | None = None) -> int:

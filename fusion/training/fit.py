@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -29,6 +28,7 @@ from fusion.job.runs import (
     read_results,
     resume_checkpoint,
 )
+from fusion.job.task import written_overrides
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
 from fusion.training.callbacks.best_epoch import best_epoch
@@ -86,7 +86,7 @@ def train(cfg: DictConfig) -> float | None:
         launch("fusion.train", processes, config["trainer"], folder, config.get("resume"))
         return read_results(folder).get("value")
     check_shared_folder()
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    overrides = written_overrides()
     run = RunFolder(folder, config, resuming=checkpoint is not None, overrides=overrides)
     status = "failed"
     loggers: list[Logger] = []
