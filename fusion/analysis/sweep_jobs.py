@@ -64,7 +64,8 @@ def read_jobs(folder: Path, epoch: str = "best") -> list[Job]:
             f"dir={folder}: no job folder in it (one with .hydra/overrides.yaml or results.json); "
             "expected what python -m fusion.train -m ... wrote"
         )
-    return [_read(path, epoch) for path in sorted(found, key=lambda path: order(path.name))]
+    planned = {job["name"]: job["overrides"] for job in (_load(folder / "sweep.json", []) or {}).get("jobs", [])}
+    return [_read(path, epoch, planned.get(path.name)) for path in sorted(found, key=lambda path: order(path.name))]
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
@@ -105,13 +106,18 @@ def _number(text: Any) -> Any:
     return value if math.isfinite(value) else None
 
 
-def _read(path: Path, epoch: str) -> Job:
+def _read(path: Path, epoch: str, planned: Sequence[str] | None = None) -> Job:
     problems: list[str] = []
     manifest = _load(path / "run.json", problems) or {}
     record = _load(path / "job.json", problems) or {}
     config = flatten(_load(path / "config.yaml", problems) or _load(path / ".hydra" / "config.yaml", problems) or {})
     # What the run says of itself counts: Hydra rewrites its own file also for a run that is then refused.
-    lines = manifest.get("overrides") or record.get("overrides") or _load(path / ".hydra" / "overrides.yaml", problems)
+    lines = (
+        planned
+        or manifest.get("overrides")
+        or record.get("overrides")
+        or _load(path / ".hydra" / "overrides.yaml", problems)
+    )
     job = Job(path.name, dict(_parse(line) for line in lines or []), config)
     results = _load(path / "results.json", problems)
     if results is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import secrets
 import subprocess
 import sys
@@ -96,13 +97,27 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     return [*arguments[:start], *kept, *arguments[start:]]
 
 
-def given_overrides() -> list[str]:
-    """The job's overrides as they are recorded: what it is, not where it goes on."""
+def written_overrides() -> list[str]:
+    """Overrides of this job as they were written, with interpolations that are not resolved; none outside of commands."""
     if not HydraConfig.initialized():
         return []
-    return [
-        line for line in HydraConfig.get().overrides.task if _key(line) not in ("run_dir", "resume", "force_resume")
+    found = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(line) for line in found] if isinstance(found, list) else []
+
+
+def given_overrides() -> list[str]:
+    """The job's overrides as they are recorded: what it is, not where it goes on.
+
+    Interpolations of keys stay as they were written, for a resumed run has its own; resolvers (`${now:...}`) are not data, so
+    what they gave is recorded.
+    """
+    if not HydraConfig.initialized():
+        return []
+    lines = [
+        resolved if re.search(r"\$\{[^}]*:", written) else written
+        for written, resolved in zip(written_overrides(), HydraConfig.get().overrides.task, strict=True)
     ]
+    return [line for line in lines if _key(line) not in ("run_dir", "resume", "force_resume")]
 
 
 def _is_override(arguments: list[str], index: int) -> bool:

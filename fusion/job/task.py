@@ -27,6 +27,7 @@ from fusion.job.records import (
     job_value,
     set_aside,
 )
+from fusion.job.runs import written_overrides
 from fusion.job.schema import check_values
 from fusion.job.sweep import Job, Sweep, identity
 
@@ -82,9 +83,7 @@ class Task:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         if settings.mode == RunMode.MULTIRUN:
-            return self._run_in_sweep(
-                cfg, Path(settings.runtime.output_dir), OmegaConf.to_container(settings.overrides.task, resolve=False)
-            )
+            return self._run_in_sweep(cfg, Path(settings.runtime.output_dir), written_overrides())
         try:
             with environment(HYDRA_FULL_ERROR=self.full_error, HYDRA_MAIN_MODULE=None):
                 return self.main(cfg)

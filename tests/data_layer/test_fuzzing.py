@@ -13,7 +13,7 @@ from fusion.data.files.image import read_image
 from fusion.data.files.pairs import by_number, by_prefix, by_stem, fold, natural_key, pair_folders
 from fusion.errors import DataError
 
-hypothesis = pytest.importorskip("hypothesis", reason="pip install 'fusion[dev]'")
+hypothesis = pytest.importorskip("hypothesis", reason="pip install 'image-fusion[dev]'")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 

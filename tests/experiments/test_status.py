@@ -61,7 +61,7 @@ def test_every_command_composes(compose, command):
     ]
     for index in range(max(map(len, lists))):
         given = [values[index % len(values)] for values in lists]
-        plain = [text for text in given if text.split("=")[0] in ("ckpt_path", "record", "a", "b", "out", "dir")]
+        plain = [text for text in given if text.split("=")[0] in ("ckpt_path", "record", "dir")]
         suite = next((text.split("=")[1] for text in given if root == "evaluate" and text.startswith("suite=")), None)
         cfg = compose(
             root, *(text for text in given if text not in plain and not (suite and text.startswith("suite=")))
