@@ -67,6 +67,35 @@ def check_of(target: str) -> Callable[..., Any] | None:
     return None
 
 
+def method_of(target: str, name: str) -> tuple[dict[str, str | None], str] | None:
+    """Keyword parameters of a method of a class of ours with their defaults as text (None without one), and its docstring.
+
+    Returns:
+        None where there is no such class or method.
+    """
+    found = _find(target)
+    while found is not None and isinstance(found[1], ast.ClassDef):
+        for node in found[1].body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                return _defaults(node.args), ast.get_docstring(node) or ""
+        found = next((base for base in _bases(found) if base is not None), None)
+    return None
+
+
+def _defaults(arguments: ast.arguments) -> dict[str, str | None]:
+    named = arguments.args[1:]
+    given: list[ast.expr | None] = [None] * (len(named) - len(arguments.defaults))
+    values = [*given, *arguments.defaults, *arguments.kw_defaults]
+    shown = [None if value is None else _shown(value) for value in values]
+    return {a.arg: text for a, text in zip((*named, *arguments.kwonlyargs), shown, strict=True)}
+
+
+def _shown(value: ast.expr) -> str:
+    if isinstance(value, ast.Constant):
+        return "null" if value.value is None else str(value.value)
+    return ast.unparse(value)
+
+
 @cache
 def _tree(module: str) -> ast.Module | None:
     top, *inner = module.split(".")
