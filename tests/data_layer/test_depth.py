@@ -68,7 +68,7 @@ def test_maps_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_a_model_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"needs the package transformers \(pip install 'fusion\[text\]'\)"):
+    with pytest.raises(ConfigError, match=r"needs the package transformers \(pip install 'image-fusion\[text\]'\)"):
         DepthModel()(Path("x.png"), PHOTO, generator())
 
 

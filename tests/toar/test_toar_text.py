@@ -71,12 +71,12 @@ def test_without_transformers_one_line_names_the_extra(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ConfigError, match=r"pip install 'fusion\[text\]'") as refused:
+    with pytest.raises(ConfigError, match=r"pip install 'image-fusion\[text\]'") as refused:
         LanguageModelText("some/model", dim=8)(["a"])
     assert "\n" not in str(refused.value)
     from fusion.downstream.segmentation import SegFormer
 
-    with pytest.raises(ConfigError, match=r"pip install 'fusion\[text\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'image-fusion\[text\]'"):
         SegFormer(num_classes=3)
 
 

@@ -71,7 +71,7 @@ def ultralytics(monkeypatch):
 
 def test_without_the_package_one_line_names_the_extra(monkeypatch, door, tmp_path):
     monkeypatch.setitem(sys.modules, "ultralytics", None)
-    line = r"^YOLO needs ultralytics \(AGPL-3\.0\): pip install 'fusion\[yolo\]'"
+    line = r"^YOLO needs ultralytics \(AGPL-3\.0\): pip install 'image-fusion\[yolo\]'"
     with pytest.raises(ConfigError, match=line) as said:
         YOLO(num_classes=2)
     assert "\n" not in str(said.value)
