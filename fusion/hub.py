@@ -228,6 +228,7 @@ def load_strict(
     origin: str,
     may_miss: Iterable[str] = (),
     ignore: Iterable[str] = (),
+    what: str | None = None,
 ) -> None:
     """Load weights and account for every key.
 
@@ -237,13 +238,14 @@ def load_strict(
         origin: name or path, for messages.
         may_miss: keys of the module that the file need not have.
         ignore: keys of the file that have no use here.
+        what: name of the network for messages; None takes the class of the module.
 
     Raises:
         WeightsError: missing, unexpected or mis-shaped keys; the first of each kind are named.
     """
     state = {key: value for key, value in state.items() if key not in set(ignore)}
     if problems := differences(module.state_dict(), state, may_miss):
-        raise WeightsError(f"weights '{origin}' do not fit {type(module).__name__}: {problems}")
+        raise WeightsError(f"weights '{origin}' do not fit {what or type(module).__name__}: {problems}")
     module.load_state_dict(state, strict=False)
 
 

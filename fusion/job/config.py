@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
@@ -147,7 +148,9 @@ def check_sources(cfg: DictConfig, *keys: str) -> None:
     for key in keys:
         path = Path(str(cfg[key])).expanduser()
         if not path.exists():
-            raise DataError(f"{path}: no such folder or file; {key} is where source images are read from")
+            if re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix):
+                raise DataError(f"{key}={path}: no such file.")
+            raise DataError(f"{key}={path}: no such folder or file; source images are read from there.")
 
 
 def instantiate(cfg: Any, **extra: Any) -> Any:

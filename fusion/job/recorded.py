@@ -10,9 +10,6 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from lightning import Callback
-from torch import nn
-from torch.utils.data import Dataset
 
 from fusion.errors import ConfigError, FusionError, WeightsError
 from fusion.job.aliases import renamed
@@ -81,6 +78,8 @@ def check_recorded_model(config: Any, origin: str) -> dict[str, Any]:
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
         raise WeightsError(f"{origin}: its record of the model is damaged: choose the model yourself, with model=NAME")
+    from torch import nn  # late: a command answers `--help` without it
+
     cleaned = _clean(config, "model", origin, (RecordedModel,), (nn.Module, Part), 0)
     return check(cleaned, "model")
 
@@ -134,18 +133,18 @@ def _recorded_class(target: Any, path: str, origin: str, bases: tuple[type, ...]
     return found
 
 
+def _parts_of_runs() -> tuple[type, ...]:
+    """What a recorded override may build."""
+    from lightning import Callback  # late: importing it takes seconds
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    return nn.Module, Part, Dataset, Callback
+
+
 def own_packages() -> tuple[str, ...]:
     """Packages whose models and parts a record may name: this one, and those of the user's own that are trusted."""
     return ("fusion", *(name for name in trusted_packages() if name not in TRUSTED))
-
-
-_NAMED = {
-    "Module": "a module",
-    "Part": "a part",
-    "RecordedModel": "a model",
-    "Dataset": "a data set",
-    "Callback": "a callback",
-}
 
 
 def _names(bases: tuple[type, ...]) -> str:
@@ -254,7 +253,7 @@ def _more_than_data(line: str, sweep: bool = False) -> str | None:
         return "says where files are written"
     for target in (item for name, item in _items(value) if name == "_target_"):
         try:
-            _recorded_class(target, key, "", (nn.Module, Part, Dataset, Callback))
+            _recorded_class(target, key, "", _parts_of_runs())
         except FusionError:
             return f"builds {target!s:.60}"
     group = "." not in key.split("@", 1)[0]

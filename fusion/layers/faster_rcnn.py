@@ -187,7 +187,9 @@ class FasterRCNN(nn.Module):
             return
         state = trunk_state(self.backbone_name, self.weights)
         counters = [key for key in state if key.endswith("num_batches_tracked")]  # frozen norms have none
-        load_strict(self.backbone.body, state, self.weights, may_miss=counters, ignore=counters)
+        load_strict(
+            self.backbone.body, state, self.weights, may_miss=counters, ignore=counters, what=self.backbone_name
+        )
 
     def _frame(self, features: Features, size: tuple[int, int]) -> tuple[ImageList, Features]:
         """What the anchors ask of the images, their size; and the features in float32."""

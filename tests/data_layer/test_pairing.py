@@ -104,5 +104,5 @@ def test_folders_take_numbers_and_name_what_is_missing(tmp_path: Path, monkeypat
     assert len(Folders(1, 2).pairs) == 1  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"a=nowhere\.png: no such file\.$"):
         Folders("nowhere.png", "2").pairs  # noqa: B018
-    with pytest.raises(DataError, match="a=nowhere: no such file or folder"):
+    with pytest.raises(DataError, match="a=nowhere: no such folder or file"):
         Folders("nowhere", "2").pairs  # noqa: B018

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from fusion.data import M3FD, MSRS, SCIE, VT5000, BoxDataset, FusionDataModule, SICEPairs, collate
-from fusion.data.__main__ import _verify
+from fusion.data.actions import verify_all
 from fusion.data.files.boxes import read_yolo_boxes, write_voc_boxes
 from fusion.data.files.labels import read_voc_boxes
 from fusion.data.files.partial import share_cuts, shrink
@@ -137,13 +137,13 @@ def test_verify_goes_on_where_a_set_is_missing(data_dir: Path, capsys: pytest.Ca
     sets = {"train": VT5000(data_dir / "VT5000"), "test": VT5000(data_dir / "VT5000", "test")}
     data = FusionDataModule(train={"vt5000": sets["train"]}, test={"vt5000": sets["test"]})
     with pytest.raises(DataError, match=r"1 of 2 data sets are missing \(train VT5000 train\), see above; the others"):
-        _verify(data, 2)
+        verify_all(data, 2)
     out = capsys.readouterr().out
     assert "missing: VT5000: " in out and "Train/RGB/1.jpg" in out
     row = next(line for line in out.splitlines() if line.startswith("test "))
     assert row.split()[4] == "2" and "2 maps" in row
     with pytest.raises(DataError, match="no such folder"):  # nothing at all: the reason itself
-        _verify(FusionDataModule(train={"vt5000": sets["train"]}), 2)
+        verify_all(FusionDataModule(train={"vt5000": sets["train"]}), 2)
 
 
 def test_references_of_sice(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_work_size_is_reached_as_data_are_resized() -> None:
 
 
 def test_gifnet_forward_does_not_ask_whether_gradients_are_on() -> None:
-    model = load_model("gifnet")
+    model = load_model("gifnet", allow_untrained=True)
     a, b = torch.rand(2, 1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = model(a, b, "vif").fused

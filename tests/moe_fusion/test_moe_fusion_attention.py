@@ -242,7 +242,7 @@ def test_backbone_weights_from_a_file(tmp_path):
     assert torch.equal(detector.backbone.body.conv1.weight, source.backbone.body.conv1.weight)
     del state["conv1.weight"]
     torch.save(state, tmp_path / "resnet18.pth")
-    with pytest.raises(WeightsError, match="are no resnet18"):
+    with pytest.raises(WeightsError, match=r"do not fit resnet18: missing .'conv1.weight'"):
         detector.load_pretrained()
 
 

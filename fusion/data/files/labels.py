@@ -89,7 +89,7 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
         resize: bring a map of another size to that of the image (nearest neighbour); otherwise that is refused.
 
     Raises:
-        DataError: unreadable, a colour picture, numbers above 255, or another size.
+        DataError: unreadable, a color picture, numbers above 255, or another size.
     """
     try:
         with open_image(path) as file:
@@ -101,7 +101,7 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
     ):
         values = values[..., 0]
     if values.ndim != 2:
-        raise DataError(f"{path}: a colour picture, expected class numbers in one channel; take the label folder.")
+        raise DataError(f"{path}: a color picture, expected class numbers in one channel; take the label folder.")
     if int(values.max(initial=0)) > 255 or int(values.min(initial=0)) < 0:
         raise DataError(f"{path}: values up to {values.max()}, expected class numbers from 0 to 255.")
     return _fit(torch.from_numpy(values.astype(np.uint8)), path, size, resize)

@@ -8,7 +8,7 @@ from fusion.data.batch import TASKS, UNSEEN_TASKS
 from fusion.data.dataset import PairDataset
 from fusion.data.files.formats import READABLE, stem_of
 from fusion.data.files.pairing import RULES, pair_files_of
-from fusion.data.files.pairs import Pair
+from fusion.data.files.pairs import Pair, expected
 from fusion.errors import ConfigError, DataError
 
 
@@ -76,10 +76,9 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
             raise DataError(f"{self.reference}: no such file or folder of references.")
         for key, path in (("a", self.a), ("b", self.b)):
             if not path.exists():
-                kind = "no such file" if path.suffix.lower() in READABLE else "no such file or folder"
-                raise DataError(
-                    f"{key}={path}: {kind}.\n{self.layout}" if kind.endswith("folder") else f"{key}={path}: {kind}."
-                )
+                if path.suffix.lower() in READABLE:
+                    raise DataError(f"{key}={path}: no such file.")
+                raise DataError(f"{key}={path}: no such folder or file.{expected(self.layout)}")
         if self.a.is_file() and self.b.is_file():
             return [Pair(stem_of(self.a), self.a, self.b, self.reference)]
         if self.a.is_file() != self.b.is_file():
