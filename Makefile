@@ -35,6 +35,7 @@ test-gpu:
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy fusion
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

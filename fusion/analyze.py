@@ -2,13 +2,16 @@
 
 from omegaconf import DictConfig
 
-from fusion.analysis.kinds import analyze
 from fusion.job.cli import door
+from fusion.job.config import check_early
 
 
 @door("analyze")
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.analyze`."""
+    check_early(cfg.data, "data")
+    from fusion.analysis.kinds import analyze  # late: it imports PyTorch and Lightning
+
     analyze(cfg)
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import hydra
 import hydra.utils
@@ -16,11 +16,31 @@ from omegaconf import DictConfig, OmegaConf
 
 from fusion.errors import ConfigError
 from fusion.hub import SHIPPED_NAMES
+from fusion.job.aliases import full_overrides
 from fusion.job.cli import one_line
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
 from fusion.models.loading import find_checkpoint, load_checkpoint, read_checkpoint, recorded_model
+from fusion.models.trained import TrainedModel
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read.
+
+    Attributes:
+        path: of the file.
+        content: of the file.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """Read a checkpoint, or the best or last one of a run folder."""
+        found = find_checkpoint(path)
+        return cls(found, read_checkpoint(found))
 
 
 def load_model(
@@ -30,7 +50,21 @@ def load_model(
     device: str | torch.device = "cpu",
     allow_untrained: bool = False,
 ) -> FusionModel:
-    """Build a model by the name of its configuration, ready to fuse: `load_model("tcmoa_pyramid").fuse(a, b, task="vif")`.
+    """Build a model by the name of its configuration, ready to fuse.
+
+    >>> import torch
+    >>> from fusion import load_model
+    >>> from fusion.metrics import score
+    >>> model = load_model("average")
+    >>> a, b = torch.zeros(3, 32, 48), torch.ones(3, 32, 48)
+    >>> fused = model.fuse(a, b, task="vif").fused
+    >>> fused.shape, fused.mean().item()
+    (torch.Size([1, 3, 32, 48]), 0.5)
+    >>> score(a, b, fused, metrics=["en"])
+    {'en': 0.0}
+    >>> load_model("tcmoa_tiny", overrides=["model.top_k=9"])
+    Traceback (most recent call last):
+    fusion.errors.ConfigError: model.top_k=9 must lie in 1..model.num_experts=4
 
     Args:
         name: configuration in conf/model. None takes the one that the checkpoint was saved with.
@@ -91,27 +125,25 @@ def _fuses(target: str) -> bool:
 
 
 def build_model(
-    config: Mapping[str, Any] | None, ckpt_path: str | Path | None, device: str | torch.device = "cpu"
+    config: "Mapping[str, Any] | Checkpoint | None", ckpt_path: str | Path | None, device: str | torch.device = "cpu"
 ) -> FusionModel:
     """Check and build a model, and load its weights.
 
     Args:
-        config: the model's node; None takes the one recorded in the checkpoint.
+        config: the model's node; a checkpoint that has been read, or None, takes the one recorded there.
         ckpt_path: see `load_model`.
         device: where to put it.
     """
     checkpoint = None
-    if config is None:
-        path = find_checkpoint(ckpt_path or "")
-        checkpoint = read_checkpoint(path)
+    if config is None or isinstance(config, Checkpoint):
+        path, checkpoint = config or Checkpoint.read(ckpt_path or "")
         config = recorded_model(checkpoint)
         if config is None:
             raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
     config = check(config, "model")
     if ckpt_path is not None:
         find_checkpoint(ckpt_path)  # before anything large is built
-    model: FusionModel = instantiate(config)
-    model.config = dict(config)
+    model = cast(FusionModel, new_model(config))
     model.run_name = ((checkpoint or {}).get(RECORD) or {}).get("name")
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, checkpoint)
@@ -120,6 +152,13 @@ def build_model(
         learns = any(parameter.requires_grad for parameter in model.parameters())
         model.untrained = ckpt_path is None and not brings and learns and not model.starts_classic
     return model.to(torch.device(device)).eval()
+
+
+def new_model(config: Mapping[str, Any]) -> TrainedModel:
+    """Build a model from its checked node, which its checkpoints will hold."""
+    model: TrainedModel = instantiate(config)
+    model.config = dict(config)
+    return model
 
 
 def check_controls(model: FusionModel, controls: dict[str, Any]) -> None:
@@ -139,15 +178,17 @@ def check_controls(model: FusionModel, controls: dict[str, Any]) -> None:
             raise ConfigError(f"control.{key}: {type(model).__name__} has no such control; {names}")
 
 
-def model_of_job(cfg: DictConfig) -> dict[str, Any] | None:
-    """The model's configuration of a door's job; None if only a checkpoint was named and knows it."""
+def model_of_job(cfg: DictConfig) -> "dict[str, Any] | Checkpoint":
+    """What `build_model` builds for a command: the model's node, or the checkpoint if only that was named and knows it."""
     ckpt_path = cfg.get("ckpt_path")
     if ckpt_path is not None and HydraConfig.initialized():
         chosen = [override.lstrip("+").split("=", 1)[0] for override in HydraConfig.get().overrides.task]
         if not any(key == "experiment" or key.split(".")[0].split("/")[0] == "model" for key in chosen):
             path = find_checkpoint(ckpt_path)
-            if path.suffix == ".ckpt" and recorded_model(read_checkpoint(path)) is not None:
-                return None
+            if path.suffix == ".ckpt":
+                checkpoint = Checkpoint.read(path)
+                if recorded_model(checkpoint.content) is not None:
+                    return checkpoint
     return plain(cfg.model)
 
 
@@ -157,11 +198,12 @@ def compose(root: str, overrides: Sequence[str], node: str) -> dict[str, Any]:
     Raises:
         ConfigError: unknown options or keys, with the nearest known one.
     """
+    overrides = full_overrides(overrides)
     with _own_hydra():
         try:
-            cfg = hydra.compose(root, list(overrides))
+            cfg = hydra.compose(root, overrides)
         except HydraException as error:
-            raise ConfigError(one_line(error, root, list(overrides)) or str(error)) from error
+            raise ConfigError(one_line(error, root, overrides) or str(error)) from error
     return plain(cfg[node])
 
 
@@ -173,18 +215,3 @@ def _own_hydra() -> Iterator[None]:
             yield
     finally:
         GlobalHydra.instance().hydra = running
-
-
-def pick_device(device: str) -> torch.device:
-    """A device by name; "auto" is the GPU where there is one.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={device}: not available here; use auto or cpu") from error

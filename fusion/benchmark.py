@@ -4,13 +4,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fusion.analysis.benchmark import benchmark
 from fusion.job.cli import door
+from fusion.job.config import check_early
 
 
 @door("benchmark")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Command `python -m fusion.benchmark`."""
+    check_early(cfg.model, "model")
+    from fusion.analysis.benchmark import benchmark  # late: it imports PyTorch and Lightning
+
     return benchmark(cfg)
 
 

@@ -1,8 +1,8 @@
-"""Mistakes a user can mend. The doors print them as one line and exit with status 2; Python users catch `FusionError`."""
+"""Errors the user can fix. Commands print them as one line and exit with status 2; Python users catch `FusionError`."""
 
 
 class FusionError(Exception):
-    """Base of every error that names a file or key, says what was expected and how to mend it."""
+    """Base of every error that names a file or key, says what was expected and how to fix it."""
 
 
 class ConfigError(FusionError):

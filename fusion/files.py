@@ -49,17 +49,26 @@ def number(value: Any, decimals: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.{decimals}f}"
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int = 4) -> str:
+def markdown(
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    decimals: int | Sequence[int] = 4,
+    right: Sequence[bool] | None = None,
+) -> str:
     """A Markdown table whose columns are aligned, so that it reads well as plain text too.
 
     Args:
         header: column names.
         rows: values, see `number`; columns of numbers are aligned to the right.
-        decimals: of floats.
+        decimals: of floats, of all columns or of each.
+        right: columns that are aligned to the right, in place of the columns of numbers.
     """
-    cells = [list(header), *([number(value, decimals).replace("|", "\\|") for value in row] for row in rows)]
+    places = [decimals] * len(header) if isinstance(decimals, int) else list(decimals)
+    cells = [list(header), *([_cell(*pair) for pair in zip(row, places, strict=True)] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(header))]
-    right = [all(isinstance(row[i], int | float | None) for row in rows) and bool(rows) for i in range(len(header))]
+    right = right or [
+        all(isinstance(row[i], int | float | None) for row in rows) and bool(rows) for i in range(len(header))
+    ]
 
     def line(values: Sequence[str]) -> str:
         padded = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True))
@@ -67,6 +76,10 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int
 
     rule = "|".join("-" * (w + 1) + ":" if r else "-" * (w + 2) for w, r in zip(widths, right, strict=True))
     return "\n".join([line(cells[0]), f"|{rule}|", *(line(row) for row in cells[1:])]) + "\n"
+
+
+def _cell(value: Any, decimals: int) -> str:
+    return number(value, decimals).replace("|", "\\|")
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -7,6 +7,7 @@ import urllib.error
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -124,6 +125,35 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], may_miss: Iterable[str] = ()) -> str:
+    """How the keys and shapes of weights differ from those of a network, the first three of each kind; "" if they agree.
+
+    Args:
+        own: state dict of the network.
+        state: the weights.
+        may_miss: keys of the network that the weights need not have.
+    """
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if state[key].shape != own[key].shape
+    ]
+    kinds = {
+        "missing": sorted(own.keys() - state.keys() - set(may_miss)),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{kind} {_listed(kind, keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        for kind, keys in kinds.items()
+        if keys
+    )
+
+
+def _listed(kind: str, keys: list[str]) -> str:
+    return ", ".join(keys) if kind == "of another shape" else str(keys)
+
+
 def load_strict(
     module: nn.Module,
     state: Mapping[str, Tensor],
@@ -144,21 +174,8 @@ def load_strict(
         WeightsError: missing, unexpected or mis-shaped keys; the first of each kind are named.
     """
     state = {key: value for key, value in state.items() if key not in set(ignore)}
-    own = module.state_dict()
-    missing = sorted(own.keys() - state.keys() - set(may_miss))
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{k} {tuple(v.shape)} for {tuple(own[k].shape)}"
-        for k, v in state.items()
-        if k in own and v.shape != own[k].shape
-    ]
-    problems = [
-        f"{kind} {keys[:3]} ({len(keys)} in all)"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
-        if keys
-    ]
-    if problems:
-        raise WeightsError(f"weights '{origin}' do not fit {type(module).__name__}: {'; '.join(problems)}")
+    if problems := differences(module.state_dict(), state, may_miss):
+        raise WeightsError(f"weights '{origin}' do not fit {type(module).__name__}: {problems}")
     module.load_state_dict(state, strict=False)
 
 
@@ -167,14 +184,15 @@ def load_backbone(backbone: nn.Module) -> None:
 
     Position tables are constants and may be missing; the mask token and other parts of a pretraining run are left aside.
     """
-    if backbone.weights is None:
+    weights: Any = backbone.weights
+    if weights is None:
         return
-    state = read_state(locate(backbone.weights))
+    state = read_state(locate(weights))
     prefix = "network.backbone."
     if any(key.startswith(prefix) for key in state):  # a checkpoint of our own pretraining
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     tables = ("pos_embed", "decoder_pos_embed")
-    load_strict(backbone, state, backbone.weights, may_miss=tables, ignore=("mask_token", "network.mask_token"))
+    load_strict(backbone, state, weights, may_miss=tables, ignore=("mask_token", "network.mask_token"))
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> str:

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from fusion.inference.folders import predict
 from fusion.job.cli import door, each_source, free_controls
+from fusion.job.config import check_early, check_sources
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -14,6 +14,11 @@ def rewrite(arguments: list[str]) -> list[str]:
 @door("predict", prepare=rewrite)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
+    check_sources(cfg, "a", "b")
+    if cfg.ckpt_path is None:  # a checkpoint may bring another model
+        check_early(cfg.model, "model")
+    from fusion.inference.folders import predict  # late: it imports PyTorch and Lightning
+
     predict(cfg)
 
 

@@ -5,7 +5,7 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.job.cli import door, each_source
-from fusion.scoring import score_folders
+from fusion.job.config import check_sources
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -17,9 +17,12 @@ def rewrite(arguments: list[str]) -> list[str]:
 
 @door("score", prepare=rewrite)
 def main(cfg: DictConfig) -> float | None:
-    """Door of `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
+    """Command `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
+    check_sources(cfg, "a", "b")
+    from fusion.scoring import score_folders  # late: it imports PyTorch
+
     board = score_folders({str(key): value for key, value in config.items()})
     return next(iter(board.means[board.methods[0]].values()))
 

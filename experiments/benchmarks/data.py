@@ -32,7 +32,7 @@ Decoder = Callable[[Path], object]
 
 
 def decoders() -> dict[str, Decoder]:
-    """What is installed, by name; all decode to uint8 RGB (or grey where the file is)."""
+    """What is installed, by name; all decode to uint8 RGB (or gray where the file is)."""
     found: dict[str, Decoder] = {
         "Pillow": lambda path: np.asarray(Image.open(path)),
         "ours (read_image)": read_image,

@@ -89,7 +89,7 @@ def measure(runs: dict[str, Callable[[Tensor], Tensor]], pair: Tensor, repeats: 
 
 
 def peak_memory(args: argparse.Namespace) -> None:
-    """Fuse one random colour pair through `model.fuse` in this fresh process and print its peak resident size."""
+    """Fuse one random color pair through `model.fuse` in this fresh process and print its peak resident size."""
     height, width = args.memory
     model = load_model("gifnet", ckpt_path=args.ckpt, overrides=[f"model.tile={args.tile}"] if args.tile else [])
     a, b = torch.rand(2, 3, height, width)

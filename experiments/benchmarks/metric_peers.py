@@ -36,7 +36,7 @@ class Peer:
 
 
 def find_peers(images: list[torch.Tensor], zoo: Path | None, cddfuse: Path | None) -> list[Peer]:
-    """Everything that runs here, for a grey triple a, b, fused of uint8 `(1, 1, H, W)`; failures are printed."""
+    """Everything that runs here, for a gray triple a, b, fused of uint8 `(1, 1, H, W)`; failures are printed."""
     warnings.simplefilter("ignore")  # of peers that divide by zero in flat places
     np.seterr(all="ignore")
     found = _packaged(images)
@@ -109,7 +109,7 @@ def _ivif_zoo(folder: Path, arrays: list[np.ndarray]) -> list[Peer]:
 
 
 def _cddfuse(folder: Path, arrays: list[np.ndarray]) -> list[Peer]:
-    """Methods of utils/Evaluator.py, which takes the fused image first, as float32 grey levels."""
+    """Methods of utils/Evaluator.py, which takes the fused image first, as float32 gray levels."""
     evaluator = _module(folder, "Evaluator").Evaluator
     a, b, f = (x.astype(np.float32) for x in arrays)
     alone = [Peer("CDDFuse", name.lower(), partial(getattr(evaluator, name), f)) for name in ("EN", "SD", "SF", "AG")]

@@ -6,7 +6,7 @@
 
 Times are the best of `--repeats` runs after one warm-up: wall seconds and, for one core, the seconds of the processor,
 which other jobs on the machine disturb less. Each metric runs alone, so it also pays for what it shares with others in a
-suite. Peers and ours take turns on one grey triple and one core; a ratio is that of processor seconds.
+suite. Peers and ours take turns on one gray triple and one core; a ratio is that of processor seconds.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from fusion.metrics import Suite, compute, names
 
 HEIGHT, WIDTH = 480, 640
 HERE = Path(__file__).parent
-# Seconds of the unmodified toolboxes in GNU Octave 7.3 on a loaded core, same size; VIFB on RGB, the others grey
+# Seconds of the unmodified toolboxes in GNU Octave 7.3 on a loaded core, same size; VIFB on RGB, the others gray
 OCTAVE = {
     "mefb": {"ag": 0.03, "ce": 7.8, "ei": 6.6, "en": 4.4, "nmi": 7.5, "psnr": 0.011, "qabf": 48, "qc": 0.2, "qcb": 2.8,
              "qcv": 0.71, "qncie": 11, "qp": 7, "qw": 0.72, "qy": 0.26, "sd": 0.008, "sf": 3, "te": 7.9, "viff": 0.61},
@@ -139,8 +139,8 @@ def main() -> None:
         columns[f"{threads} thread{'s' * (threads > 1)}, wall"] = [t.wall for t in taken]
         if threads == 1:
             columns["1 thread, processor"] = [t.cpu for t in taken]
-            grey = [x.float().mean(1, keepdim=True).round().byte() for x in images]
-            compared = peer_times(grey, find_peers(grey, arguments.ivif_zoo, arguments.cddfuse), arguments.repeats)
+            gray = [x.float().mean(1, keepdim=True).round().byte() for x in images]
+            compared = peer_times(gray, find_peers(gray, arguments.ivif_zoo, arguments.cddfuse), arguments.repeats)
     if torch.cuda.is_available():
         machines.append(describe_device(torch.device("cuda")))
         columns["GPU"] = [t.wall for t in our_times(images, rows, arguments.repeats, "cuda")]
@@ -155,7 +155,7 @@ def main() -> None:
     text.write(f"\n{arguments.note}\n\n" if arguments.note else "\n")
     text.write(markdown(list(table[0]), [list(row.values()) for row in table]))
     if compared:
-        text.write("\nPeers on a grey triple of that size, processor seconds of one thread, taken in turns:\n\n")
+        text.write("\nPeers on a gray triple of that size, processor seconds of one thread, taken in turns:\n\n")
         text.write(markdown(list(compared[0]), [list(row.values()) for row in compared]))
     print(text.getvalue(), end="")
     if arguments.out:

@@ -2,7 +2,7 @@
 
     python experiments/gifnet/pansharpen.py Final.model MS.tif PAN.tif OUT
 
-Files of several bands (four-band TIFF too) are read as they are, not as colours. OUT.tif has all bands where four or
+Files of several bands (four-band TIFF too) are read as they are, not as colors. OUT.tif has all bands where four or
 fewer, OUT_bandN.png each of them.
 """
 

@@ -99,7 +99,7 @@ def objects_of(task: str, batch: dict[str, Any]) -> Tensor:
 
 
 def contrast(image: Tensor, inside: Tensor, ring: int = 4) -> float:
-    """How far the colour of the objects is from that of a ring of so many pixels around them; image `(B, 3, H, W)`."""
+    """How far the color of the objects is from that of a ring of so many pixels around them; image `(B, 3, H, W)`."""
     grown = max_pool2d(inside[:, None].float(), 2 * ring + 1, 1, ring)[:, 0] > 0
     colors = [image.movedim(1, -1)[where].mean(0) for where in (inside, grown & ~inside)]
     return float((colors[0] - colors[1]).abs().mean())

@@ -92,11 +92,12 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder that holds MSRS")
     parser.add_argument("--detector", required=True, help="FastestDet's released weights")
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
+    parser.add_argument("--resize", type=int, nargs=2, help="height and width that the pairs are resized to")
     parser.add_argument("--task", action="append", choices=list(SHOWN), help="one of the two; default both")
     arguments = parser.parse_args()
     runs = {Path(run).name: load_model(ckpt_path=run) for run in arguments.runs}
     root = Path(arguments.data) / "MSRS"
-    dataset = MSRS(root, "test", require_boxes=True)
+    dataset = MSRS(root, "test", require_boxes=True, match_size="a", resize=arguments.resize)
     for task in arguments.task or SHOWN:
         make = {
             "detection": lambda: CocoDetector(FastestDet, arguments.detector),

@@ -1,1 +1,1 @@
-"""What models cost and what they learned: parameters, time, routing, prompts, bias, sweeps -> tables and figures."""
+"""Analyses of models and sweeps: cost, routing, prompts, bias; written as tables and figures."""

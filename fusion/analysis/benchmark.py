@@ -11,7 +11,8 @@ from torch._subclasses import FakeTensorMode
 
 from fusion.analysis import parameters
 from fusion.analysis.cost import autocast_dtype, count_flops, describe_device, measure, random_batch
-from fusion.api import build_model, pick_device
+from fusion.api import build_model
+from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.files import markdown, write_text
 from fusion.hub import REGISTRY

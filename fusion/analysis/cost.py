@@ -1,4 +1,4 @@
-"""What a forward pass costs: floating-point operations, time and memory."""
+"""Cost of a forward pass: floating-point operations, time and memory."""
 
 import os
 import platform

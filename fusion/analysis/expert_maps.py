@@ -1,4 +1,4 @@
-"""What every expert makes of a picture (MoE-Fusion Fig. 6), for models that route whole images."""
+"""Outputs of every expert for an image (MoE-Fusion Fig. 6), for models that route whole images."""
 
 import inspect
 from pathlib import Path

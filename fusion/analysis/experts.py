@@ -1,4 +1,4 @@
-"""What each expert responds to: mean gate against brightness and local gradient energy of the sources."""
+"""Response of each expert: mean gate against brightness and local gradient energy of the sources."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Feature maps of the parts of a network, beside the pictures they come from (GIFNet supplement, Fig. 5)."""
+"""Feature maps of a network beside its input images (GIFNet supplement, Fig. 5)."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ def features(study: Study) -> list[Path]:
     Raises:
         ConfigError: the model has no such maps.
     """
-    if not hasattr(study.model, "feature_maps"):
+    feature_maps: Any = getattr(study.model, "feature_maps", None)
+    if feature_maps is None:
         raise no_such_thing("features", "feature maps to show", study.model)
     rows: list[dict[str, Any]] = []
     drawn: dict[str, int] = {}
     paths: list[Path] = []
     for scene, output in study.observe():
-        maps = {name: part[0].float() for name, part in study.model.feature_maps(scene.a, scene.b, scene.task).items()}
+        maps = {name: part[0].float() for name, part in feature_maps(scene.a, scene.b, scene.task).items()}
         rows += [_row(scene, name, part) for name, part in maps.items()]
         drawn[scene.task] = drawn.get(scene.task, 0) + 1
         if drawn[scene.task] <= study.options.get("pairs", 2):

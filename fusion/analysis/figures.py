@@ -18,8 +18,8 @@ def grid(rows: int, columns: int, cell: tuple[float, float], **options: Any) -> 
     """A figure with a grid of axes.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
+        rows: number of rows.
+        columns: number of columns.
         cell: width and height of a cell in inches.
         options: those of `Figure.subplots`.
 
@@ -50,14 +50,14 @@ def show_image(axes: Any, image: Tensor, title: str = "") -> None:
 
 
 def show_map(axes: Any, values: Tensor, title: str = "", **options: Any) -> Any:
-    """Draw a `(h, w)` map, one square per token, without ticks; returns what a colour bar needs."""
+    """Draw a `(h, w)` map, one square per token, without ticks; returns what a color bar needs."""
     drawn = axes.imshow(values.detach().float().cpu().numpy(), interpolation="nearest", **options)
     _bare(axes, title)
     return drawn
 
 
 def expert_colors(count: int) -> np.ndarray:
-    """One colour per expert, `(count, 4)`: distinct up to 20 experts, along a colour wheel beyond."""
+    """One color per expert, `(count, 4)`: distinct up to 20 experts, along a color wheel beyond."""
     from matplotlib import colormaps
 
     if count <= 10:

@@ -17,8 +17,9 @@ from fusion.analysis.prompts import prompts
 from fusion.analysis.routing import routing
 from fusion.analysis.scenes import Study, scenes
 from fusion.analysis.sweep import sweep
-from fusion.api import build_model, model_of_job, pick_device
+from fusion.api import build_model, model_of_job
 from fusion.data.loading.datamodule import FusionDataModule
+from fusion.device import pick_device
 from fusion.errors import ConfigError
 from fusion.job.config import check, instantiate, nearest, plain
 from fusion.job.measured import record

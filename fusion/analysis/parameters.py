@@ -46,7 +46,7 @@ class Group:
     """Parameters of one kind.
 
     Attributes:
-        name: of the group.
+        name: group name.
         total: parameters.
         trainable: those that require gradients.
     """

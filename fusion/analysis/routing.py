@@ -1,4 +1,4 @@
-"""Which experts the routers choose: histograms per task and site (TC-MoA Fig. 2b) and adapter maps (Fig. 14)."""
+"""Expert choices of the routers: histograms per task and site (TC-MoA Fig. 2b) and adapter maps (Fig. 14)."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def usage(decision: Routing) -> Tensor:
     """How often each expert is used.
 
     Args:
-        decision: of a router, for T tokens and N experts.
+        decision: routing of T tokens over N experts.
 
     Returns:
         `(3, N)` float64 sums over the tokens: uses (gate above 0), first places (largest gate), gates.

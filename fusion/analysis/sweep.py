@@ -136,6 +136,7 @@ def show_sweep(folder: Path) -> None:
     """Print a sweep's table, write it and the plot into the sweep's folder, and say where they are."""
     for path in sweep(folder, folder, {}):
         print(path)
+    print(f"report: python -m fusion.report sweep={folder}")
 
 
 def as_markdown(table: Table, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

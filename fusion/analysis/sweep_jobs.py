@@ -116,7 +116,9 @@ def _read(path: Path, epoch: str) -> Job:
     results = _load(path / "results.json", problems)
     if results is not None:
         job.monitor = results.get("monitor")
-        job.epoch, job.metrics = _numbers(path, results, str(config.get("monitor.mode", "max")), epoch)
+        job.epoch, metrics = _numbers(path, results, str(config.get("monitor.mode", "max")), epoch)
+        first = {job.monitor: metrics[job.monitor]} if job.monitor in metrics else {}
+        job.metrics = first | metrics
     if not job.metrics:
         parts = manifest.get("parts") or [{}]
         status = str(parts[-1].get("status", record.get("status", "never started")))

@@ -1,4 +1,4 @@
-"""What flows from the data to the models: one task per batch, RGB in [0, 1]."""
+"""The batch that data modules give to models: one task, RGB in [0, 1]."""
 
 from typing import NotRequired, TypedDict
 
@@ -6,6 +6,8 @@ from torch import Tensor
 
 TASKS = ("vif", "mef", "mff")
 """Visible-infrared, multi-exposure and multi-focus fusion, in the order that router banks index them."""
+IMAGE_KEYS = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
+"""Images of a sample or batch: what is decoded, cropped, flipped and moved together."""
 UNSEEN_TASKS = ("medical", "nir", "pansharpening")
 """Tasks that nothing here is trained on and that users' folders may hold; the model says which it knows."""
 
@@ -16,11 +18,11 @@ class FusionBatch(TypedDict):
     `a`/`b` are visible/infrared for "vif", over-/under-exposed for "mef", far/near focus for "mff".
     """
 
-    a: Tensor  # (B, 3, H, W) float32 RGB in [0, 1]; grey sources are repeated to 3 channels
+    a: Tensor  # (B, 3, H, W) float32 RGB in [0, 1]; gray sources are repeated to 3 channels
     b: Tensor  # (B, 3, H, W) float32 RGB in [0, 1]
     task: str
     name: list[str]
-    a_is_gray: list[bool]  # whether the file had one channel: writers give grey pairs back as grey
+    a_is_gray: list[bool]  # whether the file had one channel: writers give gray pairs back as gray
     b_is_gray: list[bool]
     reference: NotRequired[Tensor]  # (B, 3, H, W) ground-truth fusion
     mask: NotRequired[Tensor]  # (B, H, W) int64 class of every pixel, 255 where it does not count

@@ -14,9 +14,10 @@ from torch import Tensor
 from fusion.data.dataset import PairDataset
 from fusion.data.files.boxes import BoxFiles
 from fusion.data.files.labels import IGNORE, read_class_map, read_saliency
-from fusion.data.files.pairs import Pair, fold, list_images
+from fusion.data.files.pairs import Pair, list_images
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
+from fusion.names import first_five, fold
 
 
 class LabelledDataset(PairDataset):
@@ -72,10 +73,9 @@ class LabelledDataset(PairDataset):
         files = {fold(path.stem): path for path in self._label_files(folder)}
         found = [dataclasses.replace(p, label=files.get(fold(self.label_stem(p)))) for p in pairs]
         if missing := [pair.name for pair in found if pair.label is None]:
-            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise DataError(
-                f"{folder}: no label for {len(missing)} of {len(pairs)} pairs: {some}; add them, leave the pairs out "
-                "(exclude), or set labels=false."
+                f"{folder}: no label for {len(missing)} of {len(pairs)} pairs: {first_five(missing)}; add them, leave "
+                "the pairs out (exclude), or set labels=false."
             )
         return found
 

@@ -1,4 +1,4 @@
-"""What a data set gives for one pair, and what changes it."""
+"""Types of one sample of a data set, and of the transforms that change it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

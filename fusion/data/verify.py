@@ -18,6 +18,7 @@ from fusion.data.files.reading import read_raster
 from fusion.data.sample import Sample
 from fusion.data.transforms.alignment import Alignment, alignment
 from fusion.errors import DataError
+from fusion.names import first_five
 
 _PALETTE = [
     (230, 60, 60), (60, 200, 80), (60, 120, 240), (240, 200, 40), (200, 70, 220), (60, 210, 220), (250, 140, 40), (160, 220, 120),
@@ -117,16 +118,16 @@ def verify(dataset: PairDataset, threads: int = 4) -> Report:
     if doubt := count_doubt(dataset):
         report.doubts.append(doubt)
     if same:
-        report.doubts.append(f"{dataset.name}: {len(same)} pairs of two equal images: {_some(same)}")
+        report.doubts.append(f"{dataset.name}: {len(same)} pairs of two equal images: {first_five(same)}")
     if off:
         report.doubts.append(
-            f"{dataset.name}: {len(off)} pairs whose images do not lie on top of each other: {_some(off)}; register them first"
+            f"{dataset.name}: {len(off)} pairs whose images do not lie on top of each other: {first_five(off)}; register them first"
         )
     if narrow:
-        report.doubts.append(f"{dataset.name}: {len(narrow)} files use little of their range: {_some(narrow)}")
+        report.doubts.append(f"{dataset.name}: {len(narrow)} files use little of their range: {first_five(narrow)}")
     if dark:
         report.doubts.append(
-            f"{dataset.name}: {len(dark)} pairs whose over-exposed image is the darker one: {_some(dark)}"
+            f"{dataset.name}: {len(dark)} pairs whose over-exposed image is the darker one: {first_five(dark)}"
         )
     return report
 
@@ -214,7 +215,3 @@ def _overlay(picture: Tensor, mask: Tensor) -> Tensor:
     colors = torch.tensor(_PALETTE)[classes % len(_PALETTE)].permute(2, 0, 1)
     shown = (classes != 0) & (classes != IGNORE)
     return torch.where(shown, (0.5 * picture + 0.5 * colors).to(torch.uint8), picture)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -3,7 +3,6 @@
 Works beside a fusion model's evaluation: each method gets a callback that looks at its fused images.
 """
 
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from fusion.downstream.training import Scores, TaskTraining
 from fusion.errors import DataError
 from fusion.files import markdown, write_csv, write_text
 from fusion.models.output import FusionOutput
+from fusion.names import fold
 
 
 class DownstreamEvaluation(ABC):
@@ -50,7 +50,7 @@ class DownstreamEvaluation(ABC):
         self.common = None if ckpt_path is None and networks else self.load(ckpt_path, "downstream.ckpt_path")
         self.own = {m: self.load(path, f"downstream.networks.{m}") for m, path in (networks or {}).items()}
         self.sources = sources
-        self.folders = {name: {_fold(p.stem): p for p in list_images(Path(f))} for name, f in (fused or {}).items()}
+        self.folders = {name: {fold(p.stem): p for p in list_images(Path(f))} for name, f in (fused or {}).items()}
         self.results: dict[str, dict[str, float | None]] = {}
         self.collected: dict[str, Any] = {}
 
@@ -148,12 +148,8 @@ class _Watch(Callback):
         self._finish()
 
 
-def _fold(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
-
-
 def _read(files: Mapping[str, Path], name: str, method: str, like: Tensor) -> Tensor:
-    path = files.get(_fold(Path(name).name))
+    path = files.get(fold(Path(name).name))
     if path is None:
         raise DataError(f"downstream.fused.{method} has no image named {name}: one per pair is needed")
     pixels = read_image(path).pixels

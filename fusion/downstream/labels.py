@@ -40,9 +40,9 @@ def check_classes(class_names: Sequence[str], datamodule: Any, part: str, key: s
     """Refuse data whose boxes count the same classes in another order than a detector.
 
     Args:
-        class_names: of the detector.
+        class_names: classes of the detector.
         datamodule: a `FusionDataModule`, or something without data sets.
-        part: of the data: "train", "val" or "test".
+        part: "train", "val" or "test".
         key: that names the detector, for the message.
 
     Raises:

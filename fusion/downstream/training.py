@@ -87,7 +87,7 @@ class TaskTraining(TrainedModel):
             raise ConfigError("model.images=fused needs a model.fuser; or train on a source: model.images=a")
         fuser = self._fuser[0].to(a.device).eval()
         with torch.no_grad():
-            return FusionOutput(fuser(a, b, task).fused.float().clamp(0, 1).expand(-1, 3, -1, -1))
+            return FusionOutput(fuser._fuse_tensor(a, b, task).fused.float().clamp(0, 1).expand(-1, 3, -1, -1))
 
     def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
         """Terms of `image_losses` for the images that the network looks at."""
@@ -100,7 +100,7 @@ class TaskTraining(TrainedModel):
 
     def setup(self, stage: str) -> None:
         """Training starts from the named weights, unless a checkpoint has brought some."""
-        if stage == "fit" and not self._loaded and not self.trainer.fast_dev_run:
+        if stage == "fit" and not self._loaded and not getattr(self.trainer, "fast_dev_run", False):
             self._loaded = True
             self.load_pretrained()
 

@@ -12,7 +12,8 @@ from fusion.models.base import FusionModel
 def check_effect(model: FusionModel, task: str, controls: dict[str, Any]) -> None:
     """Refuse a control that changes nothing, tried on a small made-up pair.
 
-    A control at its default is fine. One that the model cannot take with so small a pair is left to the real pictures.
+    A control at its default is fine, and so is one whose lack of effect the model explains itself. One that the model cannot
+    take with so small a pair is left to the real pictures.
 
     Args:
         model: the model.
@@ -31,6 +32,8 @@ def check_effect(model: FusionModel, task: str, controls: dict[str, Any]) -> Non
     try:
         steered = model.fuse(a, b, task, **controls).fused
         for key, value in changed.items():
+            if key in model.explained_controls:
+                continue
             rest = {name: given for name, given in controls.items() if name != key}
             if torch.equal(steered, model.fuse(a, b, task, **rest).fused):
                 others = ", ".join(f"control.{name}" for name in rest) or "the defaults"

@@ -10,18 +10,20 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fusion.api import build_model, check_controls, model_of_job, pick_device
+from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.ranges import Range, check_range
 from fusion.data.files.reading import read_raster
 from fusion.data.files.writing import Compression, write_raster
 from fusion.data.sets.folders import Folders
 from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
 from fusion.data.transforms.grid import Geometry
+from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.inference.controls import check_effect
 from fusion.inference.memory import free_memory, is_out_of_memory
 from fusion.inference.targets import Job, deeper, plan
 from fusion.job.config import first_line, plain
+from fusion.job.meter import Meter
 from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
@@ -66,6 +68,7 @@ def predict(cfg: DictConfig) -> None:
     if done:
         print(f"{done} of {done + len(jobs)} results are there already (overwrite=false)")
     failed: list[str] = []
+    meter = Meter(len(jobs), "fused")
     for index, (job, sources) in enumerate(
         read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1
     ):
@@ -87,7 +90,8 @@ def predict(cfg: DictConfig) -> None:
             if memory:
                 free_memory()
             continue
-        print(f"[{index}/{len(jobs)}] {target}", flush=True)
+        meter.done = index
+        print(f"[{index}/{len(jobs)}] {target}   {meter.pace()}", flush=True)
     notices.close()
     if failed:
         names = ", ".join(failed[:5])

@@ -1,6 +1,6 @@
-"""Names that saved runs and checkpoints record for what has moved since: old configurations build as new ones do."""
+"""Former names of objects and groups, which saved runs and users still write: they are understood."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MODULES = {
@@ -41,6 +41,40 @@ OBJECTS = {
     "fusion.models.toar.ramp_cosine": "fusion.training.ramp_cosine",
 }
 """Single objects that moved or changed their name."""
+
+PARTS = {
+    "model/attention": ("model/moe_fusion/attention", "model.attention"),
+    "model/decoder": ("model/moe_fusion/decoder", "model.decoder"),
+    "model/gate": ("model/gifnet/gate", "model.gate"),
+    "model/instructions": ("model/toar/instructions", "model.instructions"),
+    "model/local": ("model/moe_fusion/local", "model.local"),
+    "model/loss/weighting": ("model/gifnet/weighting", "model.loss.weighting"),
+    "model/regulation": ("model/toar/regulation", "model.regulation"),
+    "model/segmenter": ("model/segformer/network", "model.network"),
+    "model/text_encoder": ("model/toar/text_encoder", "model.text_encoder"),
+}
+"""Short names of groups that belong to one method: the group, and the node that it fills."""
+
+
+def full_group(key: str) -> str | None:
+    """The group that a short name such as `model/attention`, with or without `@NODE`, means; None for other keys."""
+    group, _, node = key.partition("@")
+    if group not in PARTS:
+        return None
+    return f"{PARTS[group][0]}@{node or PARTS[group][1]}"
+
+
+def full_overrides(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments or overrides with the full names of groups: `model/attention=none` is short for
+    `model/moe_fusion/attention@model.attention=none`.
+    """
+    found = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        full = full_group(key.lstrip("+~"))
+        prefix = key[: len(key) - len(key.lstrip("+~"))]
+        found.append(argument if full is None else f"{prefix}{full}{equals}{value}")
+    return found
 
 
 def renamed(target: str) -> str:

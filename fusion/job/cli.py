@@ -18,11 +18,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fusion.errors import FusionError
+from fusion.job.aliases import full_group, full_overrides
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.help import help_text, wants_help
 from fusion.job.paths import quote_paths
@@ -93,7 +93,7 @@ def _run(
         return 0
     try:
         arguments = original[1:] if prepare is None else prepare(original[1:])
-        sys.argv = [original[0], *quote_paths(arguments)]
+        sys.argv = [original[0], *quote_paths(full_overrides(arguments))]
         start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
         with environment(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=f"fusion.{task.name}"):
@@ -104,7 +104,7 @@ def _run(
         return 130
     except SystemExit as stop:  # Lightning turns signals into these, SIGTERM with status 0
         finish_sweep(task)
-        if isinstance(stop, SIGTERMException):
+        if type(stop).__name__ == "SIGTERMException":  # importing Lightning takes seconds
             return 143
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 130
@@ -171,6 +171,8 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
         return f"no '{option}' in conf/{group}; {meant}known: {', '.join(options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found[1]
+        if full := full_group(key):
+            return f"'{key}' is now '{full}': write so in yaml files{_place(text)}"
         hint = nearest(key, _known_keys(name, overrides))
         if hint == key:  # the key is known, but not one inside the given mapping
             return f"{key}={{...}} has keys that the configuration does not know yet: write ++{key}={{...}} to add them"
@@ -182,6 +184,12 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
     cause = error.__cause__
     detail = f": {first_line(cause)}" if cause is not None and first_line(cause) not in text else ""
     return first_line(error) + detail
+
+
+def _place(text: str) -> str:
+    """The file that an error of composition names."""
+    place = re.search(r"In '([^']+)'", text)
+    return f" (conf/{place[1]}.yaml)" if place else ""
 
 
 def _known_keys(name: str, overrides: list[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 import fusion.job.resolvers  # noqa: F401  (registers what conf/ computes)
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError, DataError, FusionError
 from fusion.job.aliases import with_present_names
 from fusion.job.plugins import TRUSTED, how_to_trust, trusted_packages
+from fusion.job.source import Parameters, check_of, parameters_of
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -99,9 +101,51 @@ def check(cfg: DictConfig | Mapping[str, Any], path: str = "") -> dict[str, Any]
     config = with_present_names(plain(cfg))
     for node_path, node in _targets(config, path):
         target = _locate(node["_target_"], node_path)
-        _check_keywords(target, node, node_path)
-        _check_values(target, node, node_path)
+        _check_keywords(_parameters(target), node, node_path)
+        _check_values(getattr(target, "check_config", None), node, node_path)
     return config
+
+
+def check_early(cfg: DictConfig | Mapping[str, Any] | None, path: str = "") -> None:
+    """Refuse what `check` refuses as far as the source of the targets tells, before PyTorch and Lightning are imported.
+
+    Args:
+        cfg: the whole configuration or a part of it.
+        path: dotted key of that part, for messages.
+
+    Raises:
+        ConfigError: with the full key path of what is wrong.
+    """
+    trusted = trusted_packages()
+    for node_path, node in _targets(with_present_names(plain(cfg)), path):
+        name = node["_target_"]
+        if name.split(".", 1)[0] not in trusted or name.rpartition(".")[0] in sys.modules:
+            continue
+        if (parameters := parameters_of(name)) is not None:
+            _check_keywords(parameters, node, node_path)
+        if (hook := check_of(name)) is not None:
+            try:
+                _check_values(hook, node, node_path)
+            except ConfigError:
+                raise
+            except Exception:  # NeedsImport, or a defect that `check` comes upon again
+                continue
+
+
+def check_sources(cfg: DictConfig, *keys: str) -> None:
+    """Refuse folders and files of images that do not exist, before anything is imported to read them.
+
+    Args:
+        cfg: configuration of a command.
+        *keys: keys of single paths.
+
+    Raises:
+        DataError: names the first path that is missing.
+    """
+    for key in keys:
+        path = Path(str(cfg[key])).expanduser()
+        if not path.exists():
+            raise DataError(f"{path}: no such folder or file; {key} is where source images are read from")
 
 
 def instantiate(cfg: Any, **extra: Any) -> Any:
@@ -195,7 +239,7 @@ def _locate(target: str, path: str) -> Any:
     return found
 
 
-def _parameters(target: Any) -> tuple[dict[str, bool], bool]:
+def _parameters(target: Any) -> Parameters:
     """Keyword parameters with whether the target itself requires them, and whether it takes any others.
 
     The `**kwargs` of a class of ours go on to its bases; what these require is for the class to give. Elsewhere they
@@ -224,8 +268,8 @@ def _parameters(target: Any) -> tuple[dict[str, bool], bool]:
     return found, True
 
 
-def _check_keywords(target: Any, node: dict[str, Any], path: str) -> None:
-    accepted, takes_any = _parameters(target)
+def _check_keywords(parameters: Parameters, node: dict[str, Any], path: str) -> None:
+    accepted, takes_any = parameters
     given = [key for key in node if key not in _RESERVED]
     name = node["_target_"].rsplit(".", 1)[-1]
     dot = f"{path}." if path else ""
@@ -241,8 +285,7 @@ def _check_keywords(target: Any, node: dict[str, Any], path: str) -> None:
         raise ConfigError(f"'{dot}{missing[0]}' is missing: {name} needs it")
 
 
-def _check_values(target: Any, node: dict[str, Any], path: str) -> None:
-    hook = getattr(target, "check_config", None)
+def _check_values(hook: Callable[..., Any] | None, node: dict[str, Any], path: str) -> None:
     if hook is None:
         return
     config = {key: value for key, value in node.items() if key not in _RESERVED}

@@ -1,6 +1,5 @@
 """`--help` of a command: what it does, its own keys with their comments, its groups, and the controls of the model."""
 
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from fusion.job.config import config_dir
+from fusion.job.source import method_of
 
 OF_TRAINING_ALONE = ("optimizer", "scheduler", "callbacks", "sweep", "debug")
 """Groups that commands built on train.yaml have and do not use."""
@@ -72,21 +72,18 @@ def groups(name: str) -> Iterator[tuple[str, Any]]:
 
 def controls(model: str) -> dict[str, str]:
     """Controls of a model as NAME=DEFAULT, each with its line of the docstring; empty for an unknown model."""
-    from fusion.job.config import _locate
-
     path = config_dir() / "model" / f"{model}.yaml"
     target = _target(path)
-    if target is None:
+    forward = None if target is None else method_of(target, "forward")
+    if forward is None:
         return {}
-    forward = _locate(target, "model").forward
-    known = list(inspect.signature(forward).parameters.values())
-    kept = [p for p in known if p.name not in ("self", "a", "b", "task") and p.kind is not p.VAR_KEYWORD]
-    about = inspect.getdoc(forward) or ""
+    defaults, about = forward
     found = {}
-    for parameter in kept:
-        name, default = parameter.name, parameter.default
+    for name, default in defaults.items():
+        if name in ("a", "b", "task"):
+            continue
         match = re.search(rf"^\s*(?:\w+, )*{name}(?:, \w+)*: (.*(?:\n\s{{8,}}.*)*)", about, re.M)
-        shown = "" if default is parameter.empty else f"={'null' if default is None else default}"
+        shown = "" if default is None else f"={default}"
         found[f"{name}{shown}"] = " ".join(match[1].split()) if match else ""
     return found
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
@@ -32,6 +31,8 @@ def process_count(trainer: dict[str, Any]) -> int:
     Raises:
         ConfigError: several machines, without a launcher that starts the processes.
     """
+    import torch
+
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     uses_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     if isinstance(devices, str) and devices not in ("auto", "-1"):
@@ -83,6 +84,8 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, r
     Raises:
         ProcessesFailed: they ended with an error.
     """
+    import torch
+
     if not HydraConfig.initialized():
         raise ConfigError("several devices need the command line (python -m fusion.train) or torchrun")
     settings = HydraConfig.get()

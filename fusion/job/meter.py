@@ -41,10 +41,14 @@ class Meter:
 
     def line(self, note: str = "") -> str:
         """The line as it stands."""
-        speed = self.done / max(time.monotonic() - self._start, 1e-9)
         of = f"/{self.total}" if self.total is not None else ""
+        return f"{self.what} {self.done}{of} pairs  {self.pace()}" + (f"  {note}" if note else "")
+
+    def pace(self) -> str:
+        """Speed, and the time that is left where the total is known."""
+        speed = self.done / max(time.monotonic() - self._start, 1e-9)
         left = f"  {clock((self.total - self.done) / speed)} left" if self.total is not None and self.done else ""
-        return f"{self.what} {self.done}{of} pairs  {rate(speed)}{left}" + (f"  {note}" if note else "")
+        return f"{rate(speed)}{left}"
 
     def write(self, text: str) -> None:
         """Show a line."""

@@ -74,8 +74,8 @@ def run_tags() -> ListConfig:
 def mixed_precision(wanted: str, accelerator: str = "auto") -> str:
     """A mixed precision where the machine is faster with it: on GPUs, and on processors with matrix units for bfloat16.
 
-    Elsewhere "32-true": other processors have bfloat16 arithmetic too, but the casts cost more than it saves (TC-MoA large
-    on a processor with avx512_bf16: 197 s a step in float32, over 540 s in bfloat16).
+    Elsewhere "32-true": other processors have bfloat16 arithmetic too, but the casts cost more than it saves (a dry run
+    of TC-MoA large on a processor with avx512_bf16: 197 s in float32, over 540 s in bfloat16).
     """
     import torch
 

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, WeightsError
@@ -104,6 +103,8 @@ def check_resumable(checkpoint: Path, current: dict[str, Any], force: bool) -> N
         WeightsError: the file is not a checkpoint of this platform.
         ConfigError: keys differ and `force` is not set.
     """
+    import torch
+
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("fusion", {})
     except Exception as error:
@@ -185,6 +186,8 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Where a run or a measurement was made: commit, versions, hardware."""
+    import torch
+
     versions = {"fusion": __version__, "python": platform.python_version()}
     for package in ("torch", "torchvision", "lightning", "timm", "kornia", "torchmetrics"):
         try:

@@ -80,7 +80,9 @@ class Task:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         if settings.mode == RunMode.MULTIRUN:
-            return self._run_in_sweep(cfg, Path(settings.runtime.output_dir), list(settings.overrides.task))
+            return self._run_in_sweep(
+                cfg, Path(settings.runtime.output_dir), OmegaConf.to_container(settings.overrides.task, resolve=False)
+            )
         try:
             with environment(HYDRA_FULL_ERROR=self.full_error, HYDRA_MAIN_MODULE=None):
                 return self.main(cfg)

@@ -1,4 +1,4 @@
-"""Colour rules of methods that fuse luma and bring chroma back."""
+"""Color rules of methods that fuse luma and bring chroma back."""
 
 import torch
 from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
@@ -17,7 +17,7 @@ def join_luma(luma: Tensor, chroma: Tensor) -> Tensor:
 
 
 def merge_chroma(a: Tensor, b: Tensor) -> Tensor:
-    """Chroma of two colour images, each weighed by its distance from neutral (Liu et al. 2017; TC-MoA's YUV variant).
+    """Chroma of two color images, each weighed by its distance from neutral (Liu et al. 2017; TC-MoA's YUV variant).
 
     Args:
         a, b: `(B, 2, H, W)` in [0, 1].

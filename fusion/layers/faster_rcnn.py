@@ -1,4 +1,4 @@
-"""Faster R-CNN of torchvision's parts, taken apart: features, refinement of others between, losses and detections.
+"""Faster R-CNN assembled from torchvision parts, with the features exposed between backbone and heads.
 
 Ren et al. 2015 with the FPN of Lin et al. 2017 and the settings of the mmdetection recipe that MoE-Fusion's code uses.
 """
@@ -20,7 +20,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from fusion.errors import ConfigError, DataError, WeightsError
+from fusion.errors import ConfigError, DataError
+from fusion.hub import load_strict
 from fusion.layers.normalize import ImageNetNormalize
 from fusion.layers.pretrained import trunk_state
 
@@ -57,14 +58,14 @@ class FasterRCNN(nn.Module):
         backbone: one of `BACKBONES`.
         weights: what training starts from: "imagenet" for the backbone, the path of a state dict of it, or None.
         frozen_stages: stem, then stages 1-4, that do not train: 2 are stem and stage 1.
-        norm: of the backbone: "frozen" batch norms, for pretrained weights; "group" norms, to start from random ones.
-        channels: of the FPN's levels.
-        hidden: of the box head's two layers.
+        norm: norm layers of the backbone: "frozen" batch norms, for pretrained weights; "group" norms, to start from random ones.
+        channels: width of the FPN levels.
+        hidden: width of the box head's two layers.
         anchors: side in pixels of each level's anchors; ratios are 1:2, 1:1, 2:1.
         proposals: after NMS, in training and else; before NMS as many are taken from each level.
         rpn_samples, roi_samples: anchors and proposals per image that are trained on.
         roi_beta: knee of the box head's smooth L1.
-        score_threshold, nms_threshold, detections: of what is returned per image.
+        score_threshold, nms_threshold, detections: limits on the detections of an image.
     """
 
     def __init__(
@@ -180,15 +181,13 @@ class FasterRCNN(nn.Module):
         """Load `weights` into the backbone.
 
         Raises:
-            WeightsError: not to be had, or of another backbone.
+            WeightsError: unavailable, or of another backbone.
         """
         if self.weights is None:
             return
-        body = self.backbone.body
-        missing, unexpected = body.load_state_dict(trunk_state(self.backbone_name, self.weights), strict=False)
-        unexpected = [key for key in unexpected if not key.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise WeightsError(f"weights '{self.weights}' are no {self.backbone_name}: {(missing + unexpected)[:3]}")
+        state = trunk_state(self.backbone_name, self.weights)
+        counters = [key for key in state if key.endswith("num_batches_tracked")]  # frozen norms have none
+        load_strict(self.backbone.body, state, self.weights, may_miss=counters, ignore=counters)
 
     def _frame(self, features: Features, size: tuple[int, int]) -> tuple[ImageList, Features]:
         """What the anchors ask of the images, their size; and the features in float32."""
@@ -209,6 +208,7 @@ def _backbone(name: str, frozen_stages: int, norm: str, channels: int) -> Backbo
     for module in fpn.fpn.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
     return fpn
 

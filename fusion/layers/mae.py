@@ -16,7 +16,7 @@ from fusion.layers.pos_embed import resize_pos_embed, sincos_pos_embed_2d
 def in_float32(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run a method of a module in float32 under autocast.
 
-    For the few layers that a picture passes without a residual path around them: bfloat16 would keep it to two or three grey
+    For the few layers that a picture passes without a residual path around them: bfloat16 would keep it to two or three gray
     levels only.
     """
 
@@ -60,7 +60,7 @@ class MAE(nn.Module):
         self.patch_size, self.grid, self.weights = patch_size, grid, weights
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.decoder_embed_dim, self.decoder_num_heads = decoder_embed_dim, decoder_num_heads
-        layer_norm = partial(nn.LayerNorm, eps=1e-6)
+        layer_norm: Any = partial(nn.LayerNorm, eps=1e-6)
         make_block = partial(Block, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=layer_norm)
 
         self.patch_embed = PatchEmbed(None, patch_size, 3, embed_dim, flatten=False, strict_img_size=False)
@@ -84,7 +84,7 @@ class MAE(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.embed_dim, -1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.zeros_(self.patch_embed.proj.get_parameter("bias"))
         nn.init.normal_(self.cls_token, std=0.02)
 
     def embed(self, images: Tensor, transposed_pos: bool = False) -> Tensor:

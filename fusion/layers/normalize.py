@@ -1,4 +1,4 @@
-"""Colour normalisation owned by a network, as buffers."""
+"""Color normalisation owned by a network, as buffers."""
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 class ImageNetNormalize(nn.Module):
     """Maps RGB in [0, 1] to ImageNet-normalised values and back; buffers are not saved, they are constants."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """Fixed sine-cosine position embeddings of MAE and their resizing to other token grids."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +34,7 @@ def sincos_pos_embed_2d(dim: int, grid: int, class_token: bool = True) -> Tensor
     return table.float().unsqueeze(0)
 
 
-def resize_pos_embed(pos_embed: Tensor, size: tuple[int, int], transposed: bool = False) -> Tensor:
+def resize_pos_embed(pos_embed: Tensor, size: Sequence[int], transposed: bool = False) -> Tensor:
     """Bilinear resize of a square position embedding to a token grid.
 
     Args:

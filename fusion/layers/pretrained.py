@@ -1,4 +1,4 @@
-"""ImageNet weights of torchvision's networks, or of a file."""
+"""ImageNet weights of torchvision networks, or weights from a file."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ def trunk_state(name: str, weights: str) -> dict[str, Tensor]:
     """State dict of a torchvision classifier without its last layer.
 
     Args:
-        name: of the network, such as "resnet18".
+        name: torchvision name, such as "resnet18".
         weights: "imagenet" (downloaded once), or the name or path of a file.
 
     Raises:
-        WeightsError: not to be had; the line says which file to put where.
+        WeightsError: unavailable; the message names the file and where to put it.
     """
     if weights != "imagenet":
         from fusion.hub import locate, read_state

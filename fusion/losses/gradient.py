@@ -2,8 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 _KERNEL_X = ((-0.2, 0.0, 0.2), (-1.0, 0.0, 1.0), (-0.2, 0.0, 0.2))
 _KERNEL_Y = ((0.2, 1.0, 0.2), (0.0, 0.0, 0.0), (-0.2, -1.0, -0.2))
 
@@ -21,6 +23,13 @@ def color_gradient(images: Tensor, signed: bool = True) -> Tensor:
     kernels = images.new_tensor([_KERNEL_X, _KERNEL_Y]).unsqueeze(1).expand(2, images.shape[1], 3, 3)
     gradients = F.conv2d(images, kernels, padding=1)
     return (gradients if signed else gradients.abs()).sum(1, keepdim=True)
+
+
+def sobel_magnitude(images: Tensor) -> Tensor:
+    """|Sobel_x| + |Sobel_y| of the gray image, zero padding; `(B, 3 or 1, H, W)` to `(B, 1, H, W)`."""
+    gray = images if images.shape[1] == 1 else rgb_to_grayscale(images, images.new_tensor(GRAY_WEIGHTS))
+    x = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    return F.conv2d(gray, torch.stack([x, x.t()]).unsqueeze(1), padding=1).abs().sum(1, keepdim=True)
 
 
 def strongest(a: Tensor, b: Tensor) -> Tensor:

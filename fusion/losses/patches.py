@@ -2,17 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
-GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
-
-
-def sobel_magnitude(images: Tensor) -> Tensor:
-    """|Sobel_x| + |Sobel_y| of the grey image, zero padding; `(B, 3, H, W)` to `(B, 1, H, W)`."""
-    gray = rgb_to_grayscale(images, images.new_tensor(GRAY_WEIGHTS))
-    x = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-    return F.conv2d(gray, torch.stack([x, x.t()]).unsqueeze(1), padding=1).abs().sum(1, keepdim=True)
+from fusion.losses.gradient import sobel_magnitude
 
 
 def sharper_patches(a: Tensor, b: Tensor, patch: int = 16) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion.losses.gradient import sobel_magnitude
+
 
 def box_mask(boxes: Sequence[Tensor], size: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """Union of each image's boxes.
@@ -14,7 +16,7 @@ def box_mask(boxes: Sequence[Tensor], size: tuple[int, int], device: torch.devic
         boxes: per image `(n, 4)` x1, y1, x2, y2 in pixels; truncated to whole pixels and clipped to the image, the end
             not included. Empty and inverted boxes cover nothing.
         size: height and width of the image.
-        device: of the result.
+        device: device of the result.
 
     Returns:
         `(B, 1, H, W)` float, 1 inside a box and 0 elsewhere.
@@ -44,12 +46,6 @@ def region_pixel_l1(fused: Tensor, a: Tensor, b: Tensor, mask: Tensor) -> Tensor
     return (mask * inside + (1 - mask) * outside).mean()
 
 
-def sobel(luma: Tensor) -> Tensor:
-    """|Sobel_x| + |Sobel_y| of `(B, 1, H, W)`, zero padding."""
-    x = luma.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-    return F.conv2d(luma, torch.stack([x, x.t()]).unsqueeze(1), padding=1).abs().sum(1, keepdim=True)
-
-
 def max_sobel_l1(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """L1 between the gradient magnitude of the fused image and the larger of the sources', all `(B, 1, H, W)`; scalar."""
-    return F.l1_loss(sobel(fused), torch.maximum(sobel(a), sobel(b)))
+    return F.l1_loss(sobel_magnitude(fused), torch.maximum(sobel_magnitude(a), sobel_magnitude(b)))

@@ -30,7 +30,7 @@ def ssim(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
 
     Args:
         x, y: `(B, C, H, W)` in [0, 1].
-        size, sigma: of the Gaussian window.
+        size, sigma: size and width of the Gaussian window.
 
     Returns:
         Scalar in [-1, 1].

@@ -28,7 +28,7 @@ from fusion.metrics import (  # noqa: F401  (each registers its metrics)
     structure,
     wavelet,
 )
-from fusion.metrics.compute import MetricKey, compute, score
+from fusion.metrics.compute import MetricKey, check_metrics, compute, score
 from fusion.metrics.conventions import CONVENTIONS, Convention, get_convention
 from fusion.metrics.registry import MetricInfo, class_name, info, metric, names, variant
 from fusion.metrics.suites import Column, Suite
@@ -45,6 +45,7 @@ __all__ = [
     "MetricInfo",
     "MetricKey",
     "Suite",
+    "check_metrics",
     "compute",
     "get_convention",
     "info",

@@ -1,6 +1,6 @@
 """From images to numbers: `compute` for batches, `score` for one triple."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fusion.errors import ConfigError, DataError
-from fusion.metrics.conventions import Colour
-from fusion.metrics.inputs import batches, colour_policy, planes
+from fusion.metrics.conventions import Color
+from fusion.metrics.inputs import batches, color_policy, planes
 from fusion.metrics.registry import Variant, info
 from fusion.metrics.triple import Triple
 
@@ -20,41 +20,51 @@ MIN_SIDE = 12
 
 @dataclass(frozen=True)
 class MetricKey:
-    """One column of a table: a metric, the convention it is computed in, and the colour policy if not that one's own.
+    """One column of a table: a metric, the convention it is computed in, and the color policy if not that one's own.
 
     Written `qabf`, `qabf@vifb` or `qabf@vifb:luma`.
     """
 
     name: str
     convention: str = "exact"
-    colour: Colour | None = None
+    color: Color | None = None
 
     @classmethod
-    def parse(cls, text: str, convention: str = "exact", colour: Colour | None = None) -> "MetricKey":
-        """Reads `name[@convention][:colour]`; what is not written comes from the arguments.
+    def parse(cls, text: str, convention: str = "exact", color: Color | None = None) -> "MetricKey":
+        """Reads `name[@convention][:color]`; what is not written comes from the arguments.
 
         Raises:
-            ConfigError: for an unknown metric, convention or colour policy, or a metric that the convention lacks.
+            ConfigError: for an unknown metric, convention or color policy, or a metric that the convention lacks.
         """
-        head, _, own_colour = str(text).partition(":")
+        head, _, own_color = str(text).partition(":")
         name, _, own_convention = head.partition("@")
-        chosen = own_colour or colour
-        if chosen is not None and chosen not in get_args(Colour):
+        chosen = own_color or color
+        if chosen is not None and chosen not in get_args(Color):
             raise ConfigError(
-                f"metric '{text}': colour '{chosen}' is not known; choose one of: {', '.join(get_args(Colour))}"
+                f"metric '{text}': color '{chosen}' is not known; choose one of: {', '.join(get_args(Color))}"
             )
-        key = cls(name.strip(), own_convention.strip() or convention, cast(Colour | None, chosen))
+        key = cls(name.strip(), own_convention.strip() or convention, cast(Color | None, chosen))
         info(key.name).variant(key.convention)
         return key
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.convention}" + (f":{self.colour}" if self.colour else "")
+        return f"{self.name}@{self.convention}" + (f":{self.color}" if self.color else "")
 
     @property
     def variant(self) -> Variant:
-        """The function, with the colour policy in force."""
+        """The function, with the color policy in force."""
         found = info(self.name).variant(self.convention)
-        return replace(found, colour=self.colour, grey=None) if self.colour else found
+        return replace(found, color=self.color, gray=None) if self.color else found
+
+
+def check_metrics(names: Iterable[str], convention: str) -> None:
+    """Refuse unknown metrics, conventions and color policies.
+
+    Raises:
+        ConfigError: names the known ones.
+    """
+    for name in names:
+        MetricKey.parse(name, convention)
 
 
 def compute(
@@ -64,7 +74,7 @@ def compute(
     names: Sequence[str],
     convention: str = "exact",
     *,
-    colour: Colour | None = None,
+    color: Color | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> dict[str, Tensor]:
     """Metrics of a batch of fused images.
@@ -76,10 +86,10 @@ def compute(
         a: first sources `(B, 1|3, H, W)`, uint8 or floating point in [0, 1]; any form that
             `fusion.metrics.inputs.as_batch` takes.
         b: second sources; may have another number of channels.
-        fused: fused images; where they are grey, colour sources are scored by their luma.
-        names: metrics, each as `name`, `name@convention` or `name@convention:colour`.
+        fused: fused images; where they are gray, color sources are scored by their luma.
+        names: metrics, each as `name`, `name@convention` or `name@convention:color`.
         convention: for names that state none.
-        colour: overrides the colour policy of the convention for names that state none.
+        color: overrides the color policy of the convention for names that state none.
         dtype: of the values: float64, which agrees with the toolboxes, or float32, within 1e-3 of it. Metrics whose
             `info(name).variant(convention).double` is true compute in float64 either way: local variances, edge ties
             and cancelling sums have no trustworthy float32 form. The others take half the memory in float32; whether
@@ -89,7 +99,7 @@ def compute(
         One tensor `(B,)` of type `dtype` per entry of `names`, in their order, keyed as written there.
 
     Raises:
-        ConfigError: for an unknown metric, convention, colour policy or `dtype`.
+        ConfigError: for an unknown metric, convention, color policy or `dtype`.
         DataError: for images of unequal size, smaller than 12 x 12 pixels, or out of range.
 
     >>> import torch
@@ -100,7 +110,7 @@ def compute(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: metrics compute in torch.float64 or torch.float32, not {dtype}")
-    keys = {text: MetricKey.parse(text, convention, colour) for text in names}
+    keys = {text: MetricKey.parse(text, convention, color) for text in names}
     images = batches(a, b, fused)
     height, width = images[0].shape[-2:]
     if min(height, width) < MIN_SIDE:
@@ -108,11 +118,11 @@ def compute(
             f"an image of {height}x{width} pixels is too small; metrics need at least {MIN_SIDE}x{MIN_SIDE}"
         )
     # shared, so that metrics share histograms and moments
-    prepared: dict[tuple[Colour, bool, torch.dtype], tuple[Triple, int]] = {}
+    prepared: dict[tuple[Color, bool, torch.dtype], tuple[Triple, int]] = {}
     values: dict[str, Tensor] = {}
     for text, key in keys.items():
         how = key.variant
-        wanted = colour_policy(*images, how.colour, how.grey), how.quantise, torch.float64 if how.double else dtype
+        wanted = color_policy(*images, how.color, how.gray), how.quantise, torch.float64 if how.double else dtype
         if wanted not in prepared:
             prepared[wanted] = planes(*images, *wanted)
         triple, channels = prepared[wanted]
@@ -129,7 +139,7 @@ def score(
     metrics: Sequence[str] | str,
     convention: str = "exact",
     *,
-    colour: Colour | None = None,
+    color: Color | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> dict[str, float]:
     """Metrics of one fused image.
@@ -140,14 +150,14 @@ def score(
         fused: fused image.
         metrics: names as in `compute`, or one name.
         convention: for names that state none: exact, vifb, mefb, liu, tang or tang_legacy.
-        colour: overrides the convention's colour policy.
+        color: overrides the convention's color policy.
         dtype: as in `compute`.
 
     Returns:
         One number per name, keyed as written in `metrics`.
 
     Raises:
-        ConfigError: for an unknown metric, convention or colour policy.
+        ConfigError: for an unknown metric, convention or color policy.
         DataError: for images of unequal size, smaller than 12 x 12 pixels, or out of range, or a batch of several.
 
     >>> import numpy as np
@@ -156,7 +166,7 @@ def score(
     {'en': 0.0, 'mi@tang': 0.0}
     """
     wanted = [metrics] if isinstance(metrics, str) else list(metrics)
-    values = compute(a, b, fused, wanted, convention, colour=colour, dtype=dtype)
+    values = compute(a, b, fused, wanted, convention, color=color, dtype=dtype)
     if any(v.numel() != 1 for v in values.values()):
         raise DataError("score takes one triple; use fusion.metrics.compute for a batch")
     numbers = torch.stack(list(values.values())).flatten().tolist() if values else []  # in one transfer

@@ -1,7 +1,7 @@
-"""Whose numbers to compute: the conventions in which the field's metrics are published.
+"""Metric conventions: toolboxes publish different numbers under one name.
 
 The same metric name stands for different numbers in different toolboxes: another logarithm, a sum instead of a mean, a
-colour image scored per channel or as luma, 8-bit saturation. A `Convention` names one such house; each metric states in
+color image scored per channel or as luma, 8-bit saturation. A `Convention` names one such house; each metric states in
 the registry which function it uses there.
 """
 
@@ -10,8 +10,8 @@ from typing import Literal
 
 from fusion.errors import ConfigError
 
-Colour = Literal["luma", "channels", "columns", "first", "real_luma"]
-"""How a colour image becomes the planes that a metric sees.
+Color = Literal["luma", "channels", "columns", "first", "real_luma"]
+"""How a color image becomes the planes that a metric sees.
 
 `luma`: one plane, Matlab's `rgb2gray` weights. `channels`: the metric on each channel, then the mean of the three.
 `columns`: the channels side by side as one H x 3W plane (VIFB's spatial frequency). `first`: the red channel alone.
@@ -25,30 +25,30 @@ class Convention:
 
     Attributes:
         name: what users write.
-        colour: the colour policy of its metrics, unless a metric states its own.
+        color: the color policy of its metrics, unless a metric states its own.
         quantise: whether images are rounded to 8 bits first (toolboxes read image files); luma is then rounded as well.
         note: one line for tables and messages.
-        grey: the colour policy for a colour fused image whose two sources are grey, if another one.
+        gray: the color policy for a color fused image whose two sources are gray, if another one.
     """
 
     name: str
-    colour: Colour
+    color: Color
     quantise: bool
     note: str
-    grey: Colour | None = None
+    gray: Color | None = None
 
 
 CONVENTIONS: dict[str, Convention] = {
     c.name: c
     for c in (
-        Convention("exact", "luma", False, "clean definitions on unrounded luma; histograms of 256 grey levels"),
+        Convention("exact", "luma", False, "clean definitions on unrounded luma; histograms of 256 gray levels"),
         Convention("vifb", "channels", True, "VIFB toolbox (Zhang et al. 2020), 8 bit, mean over the RGB channels"),
         Convention(
             "mefb",
             "channels",
             True,
-            "MEFB toolbox (Zhang 2021), 8 bit, mean over the RGB channels; red alone where both sources are grey",
-            grey="first",
+            "MEFB toolbox (Zhang 2021), 8 bit, mean over the RGB channels; red alone where both sources are gray",
+            gray="first",
         ),
         Convention("liu", "luma", True, "imageFusionMetrics (Liu et al. 2012), 8-bit luma"),
         Convention("tang", "luma", True, "General Evaluation Metric (Tang), the code as it is today, 8-bit luma"),

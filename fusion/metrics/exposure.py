@@ -79,5 +79,5 @@ def mef_ssim(t: Triple) -> Tensor:
     return product
 
 
-variant("mef_ssim", "mefb", colour="luma")(mef_ssim)  # the toolbox calls rgb2gray itself
+variant("mef_ssim", "mefb", color="luma")(mef_ssim)  # the toolbox calls rgb2gray itself
 variant("ms_ssim", "tang", "tang_legacy")(mef_ssim)  # by that name in Tang's toolbox

@@ -141,13 +141,13 @@ def fmi(t: Triple) -> Tensor:
 @metric(
     "fmi_pixel",
     symbol="FMI_pixel",
-    title="feature mutual information of grey values",
+    title="feature mutual information of gray values",
     bounds=(0, 1),
     differentiable=False,
-    source="Haghighat and Razian 2014, raw grey values",
+    source="Haghighat and Razian 2014, raw gray values",
 )
 def fmi_pixel(t: Triple) -> Tensor:
-    """FMI of the grey values themselves; in [0, 1], higher is better."""
+    """FMI of the gray values themselves; in [0, 1], higher is better."""
     return _smooth_features(t, lambda planes: planes)
 
 

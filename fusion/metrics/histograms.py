@@ -1,4 +1,4 @@
-"""Grey-level histograms of planes, single and joint, and their entropies."""
+"""Gray-level histograms of planes, single and joint, and their entropies."""
 
 import functools
 import math
@@ -13,12 +13,12 @@ BINS = 256
 
 
 def histogram(levels: Tensor) -> Tensor:
-    """Relative frequencies `(N, 256)` float64 of uint8 grey levels `(N, H, W)`."""
+    """Relative frequencies `(N, 256)` float64 of uint8 gray levels `(N, H, W)`."""
     return _frequencies(levels.flatten(1), BINS)
 
 
 def joint_histogram(x: Tensor, y: Tensor) -> Tensor:
-    """Relative frequencies `(N, 256, 256)` float64 of pairs of uint8 grey levels; rows are `x`."""
+    """Relative frequencies `(N, 256, 256)` float64 of pairs of uint8 gray levels; rows are `x`."""
     return _frequencies((x.int() * BINS + y).flatten(1), BINS**2).unflatten(1, (BINS, BINS))
 
 
@@ -41,10 +41,10 @@ def entropy(p: Tensor, base: float = 2.0) -> Tensor:
 
 
 class Information:
-    """Histograms and entropies (bits) of one triple's grey levels, in the order a, b, fused, each counted when asked for.
+    """Histograms and entropies (bits) of one triple's gray levels, in the order a, b, fused, each counted when asked for.
 
     Args:
-        levels: gives the grey levels of image 0, 1 or 2, `(N, H, W)` uint8.
+        levels: gives the gray levels of image 0, 1 or 2, `(N, H, W)` uint8.
     """
 
     def __init__(self, levels: Callable[[int], Tensor]) -> None:

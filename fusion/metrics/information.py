@@ -24,7 +24,7 @@ NAVA_ORDER = 0.43137  # Nava, Cristobal and Escalante-Ramirez 2007
     also=TOOLBOX,
 )
 def en(t: Triple) -> Tensor:
-    """Shannon entropy of the fused image's 256 grey levels in bits; in [0, 8], higher is better."""
+    """Shannon entropy of the fused image's 256 gray levels in bits; in [0, 8], higher is better."""
     return entropy(of_levels(t).p_fused)
 
 
@@ -38,7 +38,7 @@ def en(t: Triple) -> Tensor:
     also=("vifb", "mefb"),
 )
 def ce(t: Triple) -> Tensor:
-    """Mean over the sources of `sum p_X log2(p_X / p_F)`, over grey levels that both images use; lower is better.
+    """Mean over the sources of `sum p_X log2(p_X / p_F)`, over gray levels that both images use; lower is better.
 
     Levels that only the source uses would make the divergence infinite; the toolboxes and this function leave them
     out, so the value can be slightly negative. 0 where no level is shared.
@@ -62,7 +62,7 @@ def ce(t: Triple) -> Tensor:
     source="Qu, Zhang and Yan 2002",
 )
 def mi(t: Triple) -> Tensor:
-    """`I(A, F) + I(B, F)` in bits, from joint histograms of 256 x 256 grey levels; in [0, 16], higher is better."""
+    """`I(A, F) + I(B, F)` in bits, from joint histograms of 256 x 256 gray levels; in [0, 16], higher is better."""
     return sum(of_levels(t).mutual, start=torch.zeros((), device=t.a.device))
 
 
@@ -148,7 +148,7 @@ def qncie_liu(t: Triple) -> Tensor:
 
 
 def _tsallis(joint: Tensor, p_x: Tensor, p_f: Tensor, q: float, swapped: bool) -> Tensor:
-    """`sum h^q / (p_x p_f)^(q-1)`; `swapped` reads each marginal at the other's grey level, as Liu's code does."""
+    """`sum h^q / (p_x p_f)^(q-1)`; `swapped` reads each marginal at the other's gray level, as Liu's code does."""
     product = p_f[:, :, None] * p_x[:, None, :] if swapped else p_x[:, :, None] * p_f[:, None, :]
     used = (product > 0) & (joint > 0)
     return torch.where(used, joint.pow(q) / torch.where(used, product, 1).pow(q - 1), 0).flatten(1).sum(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.errors import DataError
-from fusion.metrics.conventions import Colour
+from fusion.metrics.conventions import Color
 from fusion.metrics.triple import Triple
 
 LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)
@@ -69,7 +69,7 @@ def as_batch(image: Any, name: str) -> Tensor:
     return x
 
 
-def grey_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+def gray_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """What `as_batch` returns, as `dtype` in 0..255."""
     if x.is_floating_point():
         return x.to(dtype) * 255
@@ -106,7 +106,7 @@ def check_triple(a: Tensor, b: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def round8(x: Tensor) -> Tensor:
-    """Rounds half up to whole grey levels in 0..255 (no gradient passes)."""
+    """Rounds half up to whole gray levels in 0..255 (no gradient passes)."""
     return (x + 0.5).floor().clamp(0, 255)
 
 
@@ -118,42 +118,42 @@ def luma(x: Tensor) -> Tensor:
     return LUMA[0] * x[:, 0] + LUMA[1] * x[:, 1] + LUMA[2] * x[:, 2]
 
 
-def colour_policy(a: Tensor, b: Tensor, fused: Tensor, colour: Colour, grey: Colour | None = None) -> Colour:
-    """The policy for three batches `(B, 1|3, H, W)`: luma where the fused image is grey, `grey` where the sources are."""
+def color_policy(a: Tensor, b: Tensor, fused: Tensor, color: Color, gray: Color | None = None) -> Color:
+    """The policy for three batches `(B, 1|3, H, W)`: luma where the fused image is gray, `gray` where the sources are."""
     if fused.shape[1] == 1:
         return "luma"
-    return grey if grey is not None and a.shape[1] == b.shape[1] == 1 else colour
+    return gray if gray is not None and a.shape[1] == b.shape[1] == 1 else color
 
 
 def planes(
-    a: Tensor, b: Tensor, fused: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype = torch.float64
+    a: Tensor, b: Tensor, fused: Tensor, color: Color, quantise: bool, dtype: torch.dtype = torch.float64
 ) -> tuple[Triple, int]:
-    """Turns three batches into planes by a colour policy.
+    """Turns three batches into planes by a color policy.
 
     Args:
         a: `(B, 1|3, H, W)` as `as_batch` returns it.
-        b: as `a`; may differ from it in channels. A single-channel source meets every channel of a colour one.
+        b: as `a`; may differ from it in channels. A single-channel source meets every channel of a color one.
         fused: as `a`.
-        colour: see `fusion.metrics.conventions.Colour`; `colour_policy` chooses it.
+        color: see `fusion.metrics.conventions.Color`; `color_policy` chooses it.
         quantise: round to 8 bits before, and luma after.
-        dtype: of the planes.
+        dtype: type of the planes.
 
     Returns:
         The planes `(B * planes per image, H, W)`, and how many planes each image has.
     """
-    triple = Triple(*(functools.partial(_planes_of, x, colour, quantise, dtype) for x in (a, b, fused)))
-    return triple, 3 if colour == "channels" else 1
+    triple = Triple(*(functools.partial(_planes_of, x, color, quantise, dtype) for x in (a, b, fused)))
+    return triple, 3 if color == "channels" else 1
 
 
-def _planes_of(image: Tensor, colour: Colour, quantise: bool, dtype: torch.dtype) -> Tensor:
-    x = grey_values(image, dtype)
+def _planes_of(image: Tensor, color: Color, quantise: bool, dtype: torch.dtype) -> Tensor:
+    x = gray_values(image, dtype)
     if quantise and image.dtype != torch.uint8:
         x = round8(x)
-    if colour == "luma":
+    if color == "luma":
         return round8(luma(x)) if quantise and x.shape[1] == 3 else luma(x)
-    if colour == "real_luma":
+    if color == "real_luma":
         return luma(x)
-    if colour == "first":
+    if color == "first":
         return x[:, 0]
     x = x.expand(-1, 3, -1, -1)
-    return x.permute(0, 2, 1, 3).flatten(2) if colour == "columns" else x.reshape(-1, *x.shape[-2:])
+    return x.permute(0, 2, 1, 3).flatten(2) if color == "columns" else x.reshape(-1, *x.shape[-2:])

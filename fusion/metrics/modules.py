@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from fusion.errors import DataError
 from fusion.metrics.compute import MetricKey, compute
-from fusion.metrics.conventions import Colour
+from fusion.metrics.conventions import Color
 from fusion.metrics.registry import class_name, info, names
 
 
@@ -24,12 +24,12 @@ class FusionMetrics(Metric):
     Args:
         metrics: names as `fusion.metrics.compute` takes them.
         convention: for names that state none.
-        colour: overrides the convention's colour policy for names that state none.
+        color: overrides the convention's color policy for names that state none.
         dtype: as in `fusion.metrics.compute`.
         **kwargs: further arguments of `torchmetrics.Metric`.
 
     Raises:
-        ConfigError: for an unknown metric, convention or colour policy.
+        ConfigError: for an unknown metric, convention or color policy.
 
     >>> import torch
     >>> from fusion.metrics import FusionMetrics
@@ -53,15 +53,15 @@ class FusionMetrics(Metric):
         metrics: Sequence[str],
         convention: str = "exact",
         *,
-        colour: Colour | None = None,
+        color: Color | None = None,
         dtype: torch.dtype = torch.float64,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.metrics = list(metrics)
-        self.convention, self.colour, self.compute_dtype = convention, colour, dtype
+        self.convention, self.color, self.compute_dtype = convention, color, dtype
         for text in self.metrics:
-            MetricKey.parse(text, convention, colour)
+            MetricKey.parse(text, convention, color)
         self.add_state("total", torch.zeros(len(self.metrics), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self._rows: dict[str, Tensor] = {}
@@ -80,7 +80,7 @@ class FusionMetrics(Metric):
             DataError: for a number of ids that is not the number of images, or ids for some batches only.
         """
         with torch.no_grad():
-            values = compute(a, b, fused, self.metrics, self.convention, colour=self.colour, dtype=self.compute_dtype)
+            values = compute(a, b, fused, self.metrics, self.convention, color=self.color, dtype=self.compute_dtype)
         rows = torch.stack(list(values.values()), 1).double()  # (B, K)
         if ids is not None and len(ids) != len(rows):
             raise DataError(f"{len(ids)} ids for {len(rows)} images; give one id per image")
@@ -123,10 +123,10 @@ class FusionMetric(FusionMetrics):
 
     Args:
         convention: exact, vifb, mefb, liu, tang or tang_legacy; the metric must be part of it.
-        **kwargs: `colour` and `dtype` as in `FusionMetrics`, and further arguments of `torchmetrics.Metric`.
+        **kwargs: `color` and `dtype` as in `FusionMetrics`, and further arguments of `torchmetrics.Metric`.
 
     Raises:
-        ConfigError: for an unknown convention or colour policy, or a convention without the metric.
+        ConfigError: for an unknown convention or color policy, or a convention without the metric.
 
     >>> import torch
     >>> from torchmetrics import MetricCollection
@@ -153,7 +153,7 @@ def metric_class(name: str) -> type[FusionMetric]:
     """The torchmetrics class of a metric, documented by its registry entry.
 
     Args:
-        name: of a registered metric; `ms_ssim` has the class `fusion.metrics.MsSsim`.
+        name: name of a registered metric; `ms_ssim` has the class `fusion.metrics.MsSsim`.
 
     Raises:
         ConfigError: for an unknown name.

@@ -60,7 +60,7 @@ def _masked_contrast(planes: Tensor) -> Tensor:
     sensitivity = torch.exp(-((r / 15.3870) ** 2)) - 0.7622 * torch.exp(-((r / 1.3456) ** 2))
     seen = inverse_rfft2(torch.fft.rfft2(planes) * sensitivity, (h, w))
     centre, surround = _blurred(seen, (2.0, 4.0), 31)
-    dark = surround.abs() <= 1e-9  # rounding noise of the transforms; grey levels reach 255
+    dark = surround.abs() <= 1e-9  # rounding noise of the transforms; gray levels reach 255
     contrast = torch.where(dark, 0, (centre / torch.where(dark, 1, surround) - 1).abs())
     return contrast**3 / (contrast**2 + 0.0001)
 

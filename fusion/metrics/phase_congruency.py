@@ -123,7 +123,7 @@ def _combine_scales(even: Tensor, odd: Tensor, threshold: Tensor) -> tuple[Tenso
     Args:
         even: even responses `(S, N, h, 2 W)`.
         odd: odd responses.
-        threshold: of the noise, `(N, 1, 2 W)`.
+        threshold: noise threshold, `(N, 1, 2 W)`.
     """
     amplitude = (even * even).addcmul_(odd, odd).sqrt_()
     total, peak = amplitude.sum(0), amplitude.amax(0)

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fusion.errors import ConfigError
-from fusion.metrics.conventions import CONVENTIONS, Colour, get_convention
+from fusion.metrics.conventions import CONVENTIONS, Color, get_convention
 from fusion.metrics.triple import Triple
 
 PlaneFunction = Callable[[Triple], Tensor]
@@ -21,16 +21,16 @@ class Variant:
 
     Attributes:
         function: planes to values `(N,)`.
-        colour: the colour policy.
+        color: the color policy.
         quantise: whether images are rounded to 8 bits first.
-        grey: the colour policy for a colour fused image whose two sources are grey, if another one.
+        gray: the color policy for a color fused image whose two sources are gray, if another one.
         double: whether the function needs float64 planes, whatever type the values shall have.
     """
 
     function: PlaneFunction
-    colour: Colour
+    color: Color
     quantise: bool
-    grey: Colour | None = None
+    gray: Color | None = None
     double: bool = False
 
 
@@ -125,7 +125,7 @@ def metric(
 
     The registered function is known to `compute`, `score`, the suites, validation and `metric_class` from then on:
 
-        @metric("gap", symbol="GAP", title="mean grey level against the sources", direction="min", source="this file")
+        @metric("gap", symbol="GAP", title="mean gray level against the sources", direction="min", source="this file")
         def gap(t: Triple) -> Tensor:
             return (t.fused.mean((-2, -1)) - (t.a + t.b).mean((-2, -1)) / 2).abs()
     """
@@ -142,17 +142,17 @@ def metric(
 def variant(
     name: str,
     *conventions: str,
-    colour: Colour | None = None,
-    grey: Colour | None = None,
+    color: Color | None = None,
+    gray: Color | None = None,
     double: bool | None = None,
 ) -> Callable[[PlaneFunction], PlaneFunction]:
     """Registers the decorated function as a metric's form in some conventions.
 
     Args:
-        name: of a registered metric.
+        name: name of a registered metric.
         *conventions: whose value the function gives.
-        colour: overrides the colour policy of the conventions, also for grey sources.
-        grey: overrides their colour policy for colour fused images of grey sources.
+        color: overrides the color policy of the conventions, also for gray sources.
+        gray: overrides their color policy for color fused images of gray sources.
         double: whether the function needs float64 planes; the metric's own answer if not given.
     """
 
@@ -162,9 +162,9 @@ def variant(
             house = CONVENTIONS[each]
             known.variants[each] = Variant(
                 function,
-                colour or house.colour,
+                color or house.color,
                 house.quantise,
-                grey or (None if colour else house.grey),
+                gray or (None if color else house.gray),
                 known.double if double is None else double,
             )
         return function

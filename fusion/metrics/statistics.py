@@ -1,4 +1,4 @@
-"""Metrics of pixel statistics: contrast, sharpness, errors and correlations. Grey values are in 0..255."""
+"""Metrics of pixel statistics: contrast, sharpness, errors and correlations. Gray values are in 0..255."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def _mean(planes: Tensor) -> Tensor:
     also=("vifb", "mefb", "tang"),
 )
 def sd(t: Triple) -> Tensor:
-    """Population standard deviation of the fused image in grey levels (0..255); in [0, 127.5], higher is better."""
+    """Population standard deviation of the fused image in gray levels (0..255); in [0, 127.5], higher is better."""
     return root(_mean((t.fused - _mean(t.fused)[:, None, None]) ** 2))
 
 
@@ -53,7 +53,7 @@ def _differences(planes: Tensor) -> tuple[Tensor, Tensor]:
     also=("tang",),
 )
 def sf(t: Triple) -> Tensor:
-    """Root of the mean squared horizontal plus vertical first differences of grey levels 0..255; higher is better.
+    """Root of the mean squared horizontal plus vertical first differences of gray levels 0..255; higher is better.
 
     Each mean runs over the differences that exist, as in Tang's toolbox; VIFB and MEFB divide by the number of pixels.
     """
@@ -68,11 +68,11 @@ def sf_legacy(t: Triple) -> Tensor:
 
 
 @variant("sf", "mefb")
-@variant("sf", "vifb", colour="columns")
+@variant("sf", "vifb", color="columns")
 def sf_vifb(t: Triple) -> Tensor:
     """VIFB and MEFB: sums divided by the number of pixels.
 
-    VIFB reads a colour image as one H x 3W plane and so counts the jumps between the channel planes; MEFB takes the
+    VIFB reads a color image as one H x 3W plane and so counts the jumps between the channel planes; MEFB takes the
     mean over the channels.
     """
     (h, w), (rows, columns) = t.shape, _differences(t.fused)
@@ -88,7 +88,7 @@ def sf_vifb(t: Triple) -> Tensor:
     also=("vifb", *TANG),
 )
 def ag(t: Triple) -> Tensor:
-    """Sum of `sqrt((dx^2 + dy^2) / 2)` of grey levels 0..255 over all pixels, divided by (H-1)(W-1); higher is better.
+    """Sum of `sqrt((dx^2 + dy^2) / 2)` of gray levels 0..255 over all pixels, divided by (H-1)(W-1); higher is better.
 
     Central differences, one-sided at the border. All toolboxes agree on this form.
     """
@@ -96,7 +96,7 @@ def ag(t: Triple) -> Tensor:
     return magnitude(*central_difference(t.fused)).sum((-2, -1)) / (2**0.5 * (h - 1) * (w - 1))
 
 
-variant("ag", "mefb", grey="real_luma")(ag)  # the toolbox takes luma, unrounded, of a colour image from grey sources
+variant("ag", "mefb", gray="real_luma")(ag)  # the toolbox takes luma, unrounded, of a color image from gray sources
 
 
 @metric(
@@ -108,7 +108,7 @@ variant("ag", "mefb", grey="real_luma")(ag)  # the toolbox takes luma, unrounded
     also=("vifb", "mefb"),
 )
 def ei(t: Triple) -> Tensor:
-    """Mean Sobel magnitude (unnormalised kernels, replicated border) of grey levels 0..255; higher is better."""
+    """Mean Sobel magnitude (unnormalised kernels, replicated border) of gray levels 0..255; higher is better."""
     return _mean(magnitude(*sobel(t.fused, "replicate")))
 
 
@@ -148,7 +148,7 @@ def rmse(t: Triple) -> Tensor:
 
 
 def _vifb_error(t: Triple) -> Tensor:
-    """VIFB's helper "mse": the Frobenius norm of the error over the number of pixels, grey levels 0..255."""
+    """VIFB's helper "mse": the Frobenius norm of the error over the number of pixels, gray levels 0..255."""
     h, w = t.shape
     a, b = _mse(t)
     return (root(a) + root(b)) / 2 * 255 / (h * w) ** 0.5

@@ -14,7 +14,7 @@ class Column:
     """One metric of a table.
 
     Attributes:
-        key: metric, convention and colour policy.
+        key: metric, convention and color policy.
         label: heading, as the paper prints it.
         decimals: digits after the point.
     """
@@ -35,8 +35,8 @@ class Column:
 
     @property
     def policy(self) -> str:
-        """How the value is made: `metric@convention, colour policy`."""
-        return f"{self.key.name}@{self.key.convention}, {self.key.variant.colour}"
+        """How the value is made: `metric@convention, color policy`."""
+        return f"{self.key.name}@{self.key.convention}, {self.key.variant.color}"
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,25 @@ class Suite:
         """Builds a suite from a config of `conf/metrics`.
 
         Args:
-            config: `name`, `metrics` (each a text `name[@convention][:colour]`, or a mapping with `metric` and any of
-                `convention`, `colour`, `label`, `decimals`), and any of `convention`, `colour` (for metrics that state
+            config: `name`, `metrics` (each a text `name[@convention][:color]`, or a mapping with `metric` and any of
+                `convention`, `color`, `label`, `decimals`), and any of `convention`, `color` (for metrics that state
                 none) and `note`.
 
         Raises:
-            ConfigError: for an unknown key, metric, convention or colour policy, an empty list, or a repeated column.
+            ConfigError: for an unknown key, metric, convention or color policy, an empty list, or a repeated column.
         """
-        _check_keys(config, ("name", "metrics", "convention", "colour", "note"), "metrics")
+        _check_keys(config, ("name", "metrics", "convention", "color", "note"), "metrics")
         name, entries = str(config.get("name", "custom")), config.get("metrics")
         if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise ConfigError(f"suite '{name}': metrics must be a list with at least one metric, got {entries!r}")
         columns = []
         for entry in entries:
             fields = entry if isinstance(entry, Mapping) else {"metric": entry}
-            _check_keys(fields, ("metric", "convention", "colour", "label", "decimals"), f"suite '{name}'")
+            _check_keys(fields, ("metric", "convention", "color", "label", "decimals"), f"suite '{name}'")
             if "metric" not in fields:
                 raise ConfigError(f"suite '{name}': an entry without 'metric': {dict(fields)}")
             convention = fields.get("convention") or config.get("convention") or "exact"
-            key = MetricKey.parse(fields["metric"], convention, fields.get("colour") or config.get("colour"))
+            key = MetricKey.parse(fields["metric"], convention, fields.get("color") or config.get("color"))
             known = info(key.name)
             columns.append(Column(key, fields.get("label", known.symbol), fields.get("decimals", known.decimals)))
         texts = [str(column.key) for column in columns]

@@ -14,7 +14,7 @@ class Triple:
     """Planes of the sources and of the fused image, each made when a metric first asks for it.
 
     Args:
-        a: `(N, H, W)`, grey values in 0..255 (real numbers), or a function that gives them.
+        a: `(N, H, W)`, gray values in 0..255 (real numbers), or a function that gives them.
         b: as `a`.
         fused: as `a`.
     """
@@ -60,7 +60,7 @@ class Triple:
         return self.fused.shape[-2], self.fused.shape[-1]
 
     def levels(self, image: int) -> Tensor:
-        """`(N, H, W)` uint8 grey levels of an image, rounded half up: what histograms count. No gradient passes."""
+        """`(N, H, W)` uint8 gray levels of an image, rounded half up: what histograms count. No gradient passes."""
         return self.once(("levels", image), lambda: (self.plane(image).detach() + 0.5).clamp_(0, 255).byte())
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
-from fusion.errors import WeightsError
+from fusion.errors import ConfigError, WeightsError
 from fusion.models.color import NativeColor, check_color, fuse_in_color
 from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
@@ -42,6 +42,8 @@ class FusionModel(TrainedModel, ABC):
     """Whether it is a classic method before the first step, so that its pictures mean something without trained weights."""
     untrained: bool = False
     """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
+    explained_controls: tuple[str, ...] = ()
+    """Controls that may change nothing, because the model then says why."""
     least_side: int = 1
     """Smaller pictures are extended by reflection and cropped back."""
     example_size: tuple[int, int] = (64, 64)
@@ -68,8 +70,12 @@ class FusionModel(TrainedModel, ABC):
         """Fuse two `(B, 3, H, W)` batches in [0, 1]; sides are multiples of `size_multiple`."""
 
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
-        """Weighted loss terms by name; training minimises their sum."""
-        raise NotImplementedError
+        """Weighted loss terms by name; training minimises their sum.
+
+        Raises:
+            ConfigError: a method without an objective.
+        """
+        raise ConfigError(f"{type(self).__name__} has no training objective: evaluate it instead")
 
     def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:
         """Controls of `forward` that come with a batch (boxes, instructions), in training and evaluation."""
@@ -77,7 +83,16 @@ class FusionModel(TrainedModel, ABC):
 
     # Use -------------------------------------------------------------------------------------------------------------
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", *, color: str = "auto", **controls: Any) -> FusionOutput:
+    def fuse(
+        self,
+        a: Image,
+        b: Image,
+        task: str = "vif",
+        *,
+        color: str = "auto",
+        range: Any = "auto",
+        **controls: Any,
+    ) -> FusionOutput:
         """Fuse images of any size, in evaluation mode and without gradients.
 
         Args:
@@ -86,6 +101,8 @@ class FusionModel(TrainedModel, ABC):
             b: second source (infrared, under-exposed, near focus), the same size.
             task: "vif", "mef" or "mff", or what the method knows.
             color: "auto", "rgb", "ycbcr", "luma", "a" or "b", see `fusion.models.color`.
+            range: black and white of files and Pillow images, one for both or by source (`{"b": "minmax"}`), see
+                `fusion.data.files.ranges`. Tensors and arrays are taken as they are.
             **controls: steering of the method.
 
         Returns:
@@ -98,7 +115,7 @@ class FusionModel(TrainedModel, ABC):
         """
         self.refuse_untrained()
         check_color(color)
-        sources = read_sources(a, b)
+        sources = read_sources(a, b, range)
         first, second = (a, b) if sources is None else (image.to(self.device) for image in sources.images)
         first, second = image_pair(first, second, self.device)
         modes = [(module, module.training) for module in self.modules()]

@@ -1,5 +1,6 @@
 """Turning what users hold into the tensors models take, and padding to the sizes models accept."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,34 @@ from fusion.data.files.pillow import from_pillow
 from fusion.data.files.raster import Raster, limits_of
 from fusion.data.files.reading import read_raster
 from fusion.data.sources import Sources, prepare
-from fusion.errors import DataError
+from fusion.errors import ConfigError, DataError
 
 Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
 """What `fuse` takes: tensors, arrays, files and Pillow images."""
 
 
-def read_sources(a: Image, b: Image) -> Sources | None:
+def read_sources(a: Image, b: Image, ranges: Any = "auto") -> Sources | None:
     """Files and Pillow images as tensors, with what a result takes over from them; None for tensors and arrays.
 
-    Where one is a file and the other an array, the array is taken as a picture too.
+    Where one is a file and the other an array, the array is taken as a picture too. What a user should know of the files is
+    a warning.
 
     Raises:
+        ConfigError: a range for tensors or arrays.
         DataError: a file that cannot be read, sizes that differ, or a file beside a tensor.
     """
     files = [isinstance(x, str | Path | PIL.Image.Image) for x in (a, b)]
     if not any(files):
+        if ranges != "auto":
+            raise ConfigError(
+                f"range={ranges}: for files and Pillow images; scale tensors and arrays to [0, 1] yourself"
+            )
         return None
-    return prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))])
+    sources = prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))], ranges)
+    for line in sources.notes:
+        if line.startswith("warning: "):
+            warnings.warn(line.removeprefix("warning: "), stacklevel=3)
+    return sources
 
 
 def describe_arrays(a: Image, b: Image) -> Sources | None:
@@ -100,7 +111,10 @@ def _from_array(array: Any, name: str) -> Tensor:
     elif array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"{name}: expected uint8, uint16 or float in [0, 1], not {array.dtype}")
     array = array[:, :, None] if array.ndim == 2 else array
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    array = np.ascontiguousarray(array.transpose(2, 0, 1))
+    return torch.from_numpy(
+        array if array.flags.writeable else array.copy()
+    )  # PyTorch warns about what cannot be written
 
 
 def image_pair(a: Image, b: Image, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fusion.errors import WeightsError
+from fusion.hub import differences
 from fusion.models.checkpoint import RECORD
 from fusion.models.trained import TrainedModel
 
@@ -86,15 +87,6 @@ def load_checkpoint(model: TrainedModel, path: str | Path, checkpoint: dict[str,
         )
     model.on_load_checkpoint(content)
     state = content["state_dict"]
-    own = model.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misshapen = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-    problems = [
-        f"{what} {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
-        for what, keys in (("missing", missing), ("unknown", unexpected), ("of another shape", misshapen))
-        if keys
-    ]
-    if problems:
-        name = type(model).__name__
-        raise WeightsError(f"{path}: these are not the weights of this {name}: {'; '.join(problems)}")
+    if problems := differences(model.state_dict(), state):
+        raise WeightsError(f"{path}: these are not the weights of this {type(model).__name__}: {problems}")
     model.load_state_dict(state)

@@ -1,7 +1,7 @@
 """A table of per-image scores that counts every image once, however many processes share the work."""
 
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -20,8 +20,8 @@ class ScoreTable:
         """Add one batch: `values` maps each metric to a `(B,)` tensor."""
         task = batch["task"]
         names = list(batch["name"])
-        datasets = list(batch.get("dataset") or [task] * len(names))
-        self._parts.append((datasets, names, task, values))
+        datasets = cast(list[str] | None, batch.get("dataset"))
+        self._parts.append((list(datasets or [task] * len(names)), names, task, values))
 
     def clear(self) -> None:
         """Forget all rows."""

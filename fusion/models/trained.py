@@ -1,6 +1,8 @@
 """`TrainedModel`: what every network that is trained here has: steps, optimiser, schedule, checkpoints."""
 
-from collections.abc import Callable
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,17 +18,18 @@ from fusion.models.compiled import compile_in_place, compile_mode
 from fusion.models.output import FusionOutput
 
 
-class TrainedModel(LightningModule):
+class TrainedModel(LightningModule, ABC):
     """A network that learns from pairs of images.
 
-    Subclasses implement `training_terms`, or `training_step` itself, and `_evaluate` with `_finish_evaluation` for
-    validation and test. They may override `frozen_state_keys` and `backbone_name` (weights left out of checkpoints) and
-    `check_config` (values that cannot work together, refused before anything is built).
+    Subclasses implement `training_terms`, and `_evaluate` with `_finish_evaluation` for validation and test. They may override
+    `frozen_state_keys` and `backbone_name` (weights left out of checkpoints) and `check_config` (values that cannot work
+    together, refused before anything is built).
 
     Args:
         optimizer: takes parameter groups and returns an optimiser: `functools.partial(torch.optim.AdamW, lr=1e-4)`.
-        scheduler: takes `(optimizer, steps_per_epoch=, epochs=, hold=)` and returns a scheduler that is stepped after
-            every optimiser step (`fusion.training.schedules`); None keeps the learning rate.
+        scheduler: takes `(optimizer, steps_per_epoch=, epochs=)`, and `hold=` (the number of alternating tasks) if it wants it,
+            and returns a scheduler that is stepped after every optimiser step (`fusion.training.schedules`); None keeps the
+            learning rate.
 
     Attributes:
         run_name: name of the run that trains the model, kept in its checkpoints.
@@ -49,28 +52,38 @@ class TrainedModel(LightningModule):
         self.last_rows: list[dict[str, Any]] = []
         self._latest: dict[str, Tensor] = {}
         self._frozen_digest: str | None = None
+        self._groups_of_0_1 = False
 
     # What a network brings -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
         """Weighted loss terms of a batch by name; training minimises their sum."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
-        """Look at a batch of validation or test and keep what is to be said about it."""
-        raise NotImplementedError
+        """Evaluate a batch of validation or test, and keep its scores."""
 
+    @abstractmethod
     def _finish_evaluation(self, stage: str) -> None:
-        """Log what was kept, as `<stage>/<name>`."""
-        raise NotImplementedError
+        """Log the scores that were kept, as `<stage>/<name>`."""
 
     def trained_task(self, batch: FusionBatch) -> str:
         """What a training batch is logged as, in `train/<task>/loss`: the fusion task, unless a method knows better."""
         return batch["task"]
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameters for the optimiser: those that require gradients; vectors and biases do not decay."""
-        return param_groups_weight_decay(self, weight_decay)
+        """Parameters for the optimiser: those that require gradients; vectors, biases and embeddings do not decay.
+
+        Modules name what is not a vector by its shape, such as the biases of a bank of experts, in `no_weight_decay`.
+        """
+        exempt = [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.named_modules()
+            for name in getattr(module, "no_weight_decay", ())
+            if not self._groups_of_0_1
+        ]
+        return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=exempt)
 
     def frozen_state_keys(self) -> set[str]:
         """State-dict keys that checkpoints leave out, because named weights bring them back."""
@@ -137,17 +150,23 @@ class TrainedModel(LightningModule):
     def configure_optimizers(self) -> Any:
         if self.optimizer is None:
             raise ConfigError("the model has no optimizer: give one, as conf/optimizer does")
-        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0.0)
-        groups = [group for group in self.parameter_groups(decay) if group["params"]]
+        groups = self._optimizer_groups()
         if not groups:
             raise ConfigError(f"{type(self).__name__} has no parameters to train: evaluate it instead")
         optimizer = self.optimizer(groups)
         if self.scheduler is None:
             return optimizer
         steps_per_epoch, epochs = self._schedule_length()
-        hold = len(getattr(self._data(), "tasks", ())) or 1
-        scheduler = self.scheduler(optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs, hold=hold)
+        length: dict[str, Any] = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
+        accepted = inspect.signature(self.scheduler).parameters.values()
+        if any(parameter.name == "hold" or parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
+            length["hold"] = len(getattr(self._data(), "tasks", ())) or 1
+        scheduler = self.scheduler(optimizer, **length)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _optimizer_groups(self) -> list[dict[str, Any]]:
+        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0.0)
+        return [group for group in self.parameter_groups(decay) if group["params"]]
 
     def _data(self) -> Any:
         return self.trainer.datamodule  # type: ignore[attr-defined]
@@ -184,3 +203,26 @@ class TrainedModel(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         keys = self.frozen_state_keys()
         restore_frozen(checkpoint, self.state_dict(), keys, self._digest(keys), self.backbone_name())
+        self._regroup(checkpoint.get("optimizer_states", ()))
+
+    def _regroup(self, states: Sequence[dict[str, Any]]) -> None:
+        """Bring optimiser states of version 0.1, where stacked biases and embeddings decayed, into the present groups."""
+        if self.optimizer is None or not states:
+            return
+        groups = self._optimizer_groups()
+        self._groups_of_0_1 = True
+        before = [parameter for group in self._optimizer_groups() for parameter in group["params"]]
+        old_sizes = [len(group["params"]) for group in self._optimizer_groups()]
+        self._groups_of_0_1 = False
+        sizes = [len(group["params"]) for group in groups]
+        if sizes == old_sizes or len(sizes) != len(old_sizes):
+            return
+        place = {id(parameter): index for index, parameter in enumerate(before)}
+        order = [place[id(parameter)] for group in groups for parameter in group["params"]]
+        for state in states:
+            if [len(group["params"]) for group in state["param_groups"]] != old_sizes:
+                continue
+            state["state"] = {new: state["state"][old] for new, old in enumerate(order) if old in state["state"]}
+            start = 0
+            for size, group in zip(sizes, state["param_groups"], strict=True):
+                group["params"], start = list(range(start, start + size)), start + size

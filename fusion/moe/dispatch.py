@@ -1,5 +1,7 @@
 """Dispatch tokens to experts and combine what the experts say."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -51,8 +53,9 @@ def dispatch(
     flat = tokens.reshape(-1, tokens.shape[-1])
     if mode == "dense" or not experts.tokenwise:
         return combine(experts(tokens).flatten(1, -2), weights, mix).view_as(tokens)
+    run_one: Callable[[int, Tensor], Tensor] = experts.run_one  # type: ignore[assignment]
     outputs = flat.new_zeros(weights.shape[1], *flat.shape)
     for index in range(weights.shape[1]):
         rows = weights[:, index].nonzero().squeeze(1)
-        outputs[index] = outputs[index].index_copy(0, rows, experts.run_one(index, flat[rows]))
+        outputs[index] = outputs[index].index_copy(0, rows, run_one(index, flat[rows]))
     return combine(outputs, weights, mix).view_as(tokens)

@@ -27,6 +27,7 @@ class MLPExperts(nn.Module):
     """
 
     tokenwise = True
+    no_weight_decay = ("b1", "b2")
 
     def __init__(self, dim: int, num_experts: int, hidden_ratio: float = 0.125) -> None:
         super().__init__()
@@ -91,6 +92,7 @@ class ConvExperts(nn.Module):
         self.up = nn.Conv2d(num_experts * hidden, num_experts * dim, 1, groups=num_experts)
         for conv in (self.down, self.mix, self.up):
             nn.init.xavier_uniform_(conv.weight)
+            assert conv.bias is not None
             nn.init.zeros_(conv.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a router decides: gates per token and what the balance losses need of them."""
+"""Routing: gates per token, and the statistics that balance losses need."""
 
 from dataclasses import dataclass
 

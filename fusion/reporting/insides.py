@@ -13,7 +13,8 @@ from fusion.analysis.cost import describe_device, measure, random_batch
 from fusion.analysis.prompts import prompts
 from fusion.analysis.routing import routing
 from fusion.analysis.scenes import Study, scenes
-from fusion.api import build_model, pick_device
+from fusion.api import build_model
+from fusion.device import pick_device
 from fusion.errors import FusionError
 from fusion.job.config import instantiate
 from fusion.models.base import FusionModel

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from lightning import Callback, LightningDataModule, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.api import build_model, check_controls, load_model, model_of_job
+from fusion.api import Checkpoint, build_model, check_controls, load_model, model_of_job
 from fusion.errors import ConfigError
-from fusion.files import write_csv, write_text
+from fusion.files import markdown, write_csv, write_text
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.measured import record
@@ -62,13 +62,14 @@ def evaluate(cfg: DictConfig) -> float | None:
     hush()
     seed_everything(config["seed"], workers=True, verbose=False)
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
-    model = build_model(model_of_job(cfg), cfg.ckpt_path)
+    wanted = model_of_job(cfg)
+    model = build_model(wanted, cfg.ckpt_path)
     check_controls(model, controls)
     model.untrained = model.untrained and not config["allow_untrained"]
     model.refuse_untrained()
     model.eval_controls = controls
     data: LightningDataModule = instantiate(config["data"])
-    recorded = model.run_name if model_of_job(cfg) is None else None
+    recorded = model.run_name if isinstance(wanted, Checkpoint) else None
     downstream = instantiate(config.get("downstream"))
     metrics = [column.name for column in columns]
     loggers = open_loggers(config) if os.environ.get("RANK", "0") == "0" else []
@@ -173,11 +174,7 @@ def write_tables(rows: list[Row], folder: Path, columns: list[Column]) -> None:
     keys = ["dataset", "method", "pairs", *metrics]
     write_csv(folder / "summary.csv", [dict(zip(keys, line, strict=True)) for line in table], keys)
     header = ["dataset", "method", "pairs", *(column.heading for column in columns)]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for labels, values in ((line[:3], line[3:]) for line in table):
-        numbers = ["-" if v is None else f"{v:.{column.decimals}f}" for v, column in zip(values, columns, strict=True)]
-        lines.append("| " + " | ".join([*map(str, labels), *numbers]) + " |")
-    write_text(folder / "summary.md", "\n".join(lines) + "\n")
+    write_text(folder / "summary.md", markdown(header, table, [4, 4, 4, *(column.decimals for column in columns)]))
 
 
 def _mean(rows: Sequence[Row], metric: str) -> float | None:

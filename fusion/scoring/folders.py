@@ -9,6 +9,7 @@ import torch
 
 from fusion.data.files.pairs import natural_key
 from fusion.data.files.ranges import check_range
+from fusion.device import pick_device
 from fusion.errors import ConfigError, DataError
 from fusion.job.meter import Meter
 from fusion.metrics import Suite
@@ -44,7 +45,7 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
     suite, out = Suite.from_config(config["suite"]), Path(config["out"])
     reading = _reading(config)
     settings = _settings(suite, config) | ({"reading": reading} if reading else {})
-    device = _device(config["device"])
+    device = pick_device(config["device"])
     jobs, problems = find_jobs(
         Path(str(config["a"])), Path(str(config["b"])), _methods(config["fused"]), config.get("pairing") or "auto"
     )
@@ -101,18 +102,6 @@ def _methods(fused: Any) -> dict[str, Path]:
     if not fused:
         raise ConfigError("fused: no folder given; add fused=DIR, or +fused.METHOD=DIR for each method")
     return {str(method): Path(str(folder)) for method, folder in fused.items()}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device: '{name}' is not known; expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device: '{name}' was asked for, but torch sees no CUDA device; use device=cpu")
-    return device
 
 
 def _settings(suite: Suite, config: dict[str, Any]) -> dict[str, Any]:

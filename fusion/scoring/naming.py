@@ -1,17 +1,13 @@
-"""Which files of a benchmark belong together, by the names that benchmarks give them."""
+"""Matching of source and fused files by the names that benchmarks give them."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import TypeVar
 
+from fusion.names import fold
+
 T = TypeVar("T")
 _LETTER = re.compile(r"(.+)[_-]([AaBb])")
-
-
-def fold(name: str) -> str:
-    """The form in which names are compared: case and Unicode spelling do not matter."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def pair_sources(a: Mapping[str, T], b: Mapping[str, T], one_folder: bool) -> tuple[dict[str, tuple[T, T]], list[str]]:
@@ -48,7 +44,7 @@ def match_fused(names: list[str], files: Mapping[str, T], method: str) -> tuple[
     """Finds the fused image of each scene: `NAME`, `NAME_METHOD`, or the only file that begins with `NAME_`.
 
     Args:
-        names: of the scenes.
+        names: scene names.
         files: fused files by stem.
         method: label of the method.
 

@@ -3,6 +3,7 @@
 import math
 
 from fusion.files import csv_text
+from fusion.files import markdown as text_table
 from fusion.metrics.suites import Suite
 from fusion.scoring.leaderboard import Leaderboard, Values
 
@@ -14,8 +15,8 @@ def _number(value: float, decimals: int) -> str:
 
 
 def image_csv(suite: Suite, values: Values, made_by: str) -> str:
-    """One row per method and image; headings say metric, convention and colour policy, the last column the rest."""
-    header = ["method", "image", *[f"{c.key.name}@{c.key.convention}:{c.key.variant.colour}" for c in suite.columns]]
+    """One row per method and image; headings say metric, convention and color policy, the last column the rest."""
+    header = ["method", "image", *[f"{c.key.name}@{c.key.convention}:{c.key.variant.color}" for c in suite.columns]]
     rows = [
         [method, image, *(row[key] for key in suite.keys), made_by]
         for method, images in values.items()
@@ -58,10 +59,7 @@ def markdown(board: Leaderboard, notes: list[str]) -> str:
     """
     ranked = len(board.methods) > 1
     same = {(t.method, t.column) for t in board.tests if t.p_holm >= LEVEL}
-    lines = [
-        "| method | " + " | ".join(c.heading for c in board.suite.columns) + (" | mean rank ↓ |" if ranked else " |"),
-        "|---|" + "---:|" * (len(board.suite.columns) + ranked),
-    ]
+    rows = []
     for method in board.methods:
         cells = []
         for column in board.suite.columns:
@@ -72,11 +70,13 @@ def markdown(board: Leaderboard, notes: list[str]) -> str:
             cells.append(text + (" =" if (method, key) in same else ""))
         if ranked:
             cells.append(f"{board.mean_rank[method]:.2f}")
-        lines.append(f"| {method.replace('|', chr(92) + '|')} | " + " | ".join(cells) + " |")
+        rows.append([method, *cells])
+    header = ["method", *(column.heading for column in board.suite.columns), *(["mean rank ↓"] if ranked else [])]
+    table = text_table(header, rows, right=[False, *(True for _ in header[1:])])
     remarks = list(notes)
     if ranked:
         remarks.append(f"= : no significant difference from the best (Wilcoxon signed-rank, Holm, {LEVEL})")
-    return "\n".join([*lines, "", *(f"- {note}" for note in remarks)]) + "\n"
+    return "\n".join([table, *(f"- {note}" for note in remarks)]) + "\n"
 
 
 def latex(board: Leaderboard, notes: list[str]) -> str:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from fusion.api import new_model
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
@@ -124,9 +125,10 @@ def _fit(config: dict[str, Any], run: RunFolder, checkpoint: Path | None, logger
     hush()
     torch.set_float32_matmul_precision(config.get("matmul_precision") or "highest")
     seed_everything(config["seed"], workers=True, verbose=False)
-    model = build_model(config)
+    model = model_to_train(config)
     check_monitor(model, config)
     data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
+    check_training_data(data)
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
     callbacks: list[Callback] = [instantiate(node) for node in _chosen(config.get("callbacks"))]
     callbacks.append(Opening(run.path, str(config.get("name") or config["model"]["_target_"])))
@@ -181,10 +183,9 @@ def check_metrics(evaluation: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: names the nearest known one.
     """
-    from fusion.metrics import MetricKey
+    from fusion.metrics import check_metrics as check_names
 
-    for name in evaluation["metrics"]:
-        MetricKey.parse(name, evaluation["convention"])
+    check_names(evaluation["metrics"], evaluation["convention"])
 
 
 def check_monitor(model: TrainedModel, config: Mapping[str, Any]) -> None:
@@ -203,10 +204,23 @@ def check_monitor(model: TrainedModel, config: Mapping[str, Any]) -> None:
         raise ConfigError(f"monitor.metric={monitored} is not computed; evaluation.metrics give {known}")
 
 
-def build_model(config: Mapping[str, Any]) -> TrainedModel:
+def check_training_data(data: Any) -> None:
+    """Refuse data that are for testing only.
+
+    Raises:
+        ConfigError: says how to train on them all the same.
+    """
+    parts = getattr(data, "parts", None)
+    if parts is None or parts["train"]:
+        return
+    names = [name for part in ("test", "val") for name in parts[part]]
+    how = f": +data/set@data.train.{names[0]}={names[0]} trains on the test pairs" if names else ""
+    raise ConfigError(f"data.train is empty, there is nothing to train on; choose data with a training part{how}")
+
+
+def model_to_train(config: Mapping[str, Any]) -> TrainedModel:
     """Build the model of a plain training configuration, with its optimiser, schedule and evaluation metrics."""
-    model: TrainedModel = instantiate(config["model"])
-    model.config = dict(config["model"])
+    model = new_model(config["model"])
     model.run_name = config.get("name")
     model.fingerprint = fingerprint(dict(config))
     model.optimizer = instantiate(config.get("optimizer"))

@@ -80,9 +80,7 @@ def warmup_cosine(
     )
 
 
-def constant(
-    optimizer: Optimizer, steps_per_epoch: float, epochs: float, hold: int = 1, warmup_steps: int = 0
-) -> LambdaLR:
+def constant(optimizer: Optimizer, steps_per_epoch: float, epochs: float, warmup_steps: int = 0) -> LambdaLR:
     """One learning rate throughout, after an optional linear warm-up of `warmup_steps` optimiser steps."""
     return LambdaLR(optimizer, _Ramp(warmup_steps))
 
@@ -99,7 +97,6 @@ def multi_step(
     optimizer: Optimizer,
     steps_per_epoch: float,
     epochs: float,
-    hold: int = 1,
     milestones: Sequence[float] = (2 / 3, 11 / 12),
     factor: float = 0.1,
 ) -> LambdaLR:
@@ -109,9 +106,8 @@ def multi_step(
         optimizer: optimiser whose groups' `lr` are the base learning rates.
         steps_per_epoch: optimiser steps per epoch.
         epochs: length of the schedule, in epochs.
-        hold: not used.
         milestones: shares of the schedule in (0, 1), so that they move along when a run is made longer.
-        factor: of each drop.
+        factor: factor of each drop.
 
     Raises:
         ConfigError: milestones outside of (0, 1).
@@ -129,7 +125,7 @@ class _Drops:
         return self.factor ** sum(step >= drop for drop in self.steps)
 
 
-def triangular(optimizer: Optimizer, steps_per_epoch: float, epochs: float, hold: int = 1) -> LambdaLR:
+def triangular(optimizer: Optimizer, steps_per_epoch: float, epochs: float) -> LambdaLR:
     """Up to the middle of the run and down again, epoch by epoch: 1 - |2 (e + 1) / (E + 1) - 1| (CTDNet release)."""
     return LambdaLR(optimizer, _Triangle(steps_per_epoch, epochs))
 
@@ -138,7 +134,6 @@ def poly(
     optimizer: Optimizer,
     steps_per_epoch: float,
     epochs: float,
-    hold: int = 1,
     power: float = 1.0,
     warmup_steps: int = 1500,
     warmup_ratio: float = 1e-6,
@@ -148,8 +143,7 @@ def poly(
     Args:
         optimizer: its groups' `lr` are the base learning rates.
         steps_per_epoch, epochs: length of the run.
-        hold: not used.
-        power: of the decay.
+        power: exponent of the decay.
         warmup_steps: optimiser steps of the warm-up; at most a tenth of the run, so that short runs learn too.
         warmup_ratio: share of the learning rate it starts from.
 
@@ -212,7 +206,6 @@ def ramp_cosine(
     optimizer: Optimizer,
     steps_per_epoch: float,
     epochs: float,
-    hold: int = 1,
     warmup_epochs: float = 20.0,
     start_lr: float = 1e-4,
 ) -> LambdaLR:
@@ -222,7 +215,6 @@ def ramp_cosine(
         optimizer: its groups' `lr` are the peak.
         steps_per_epoch: optimiser steps per epoch.
         epochs: length of the schedule, in epochs.
-        hold: not used.
         warmup_epochs: length of the ramp, in epochs.
         start_lr: learning rate of the first and the last epoch.
 

@@ -123,7 +123,7 @@ def write_boxes(
 
 
 def write_mask(path: Path, quarters: list[int], height: int = 24, width: int = 32) -> Path:
-    """A grey picture with one value in each quarter: top left, top right, bottom left, bottom right."""
+    """A gray picture with one value in each quarter: top left, top right, bottom left, bottom right."""
     values = np.asarray(quarters, dtype=np.uint8).reshape(2, 2).repeat(height // 2, 0).repeat(width // 2, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)

@@ -129,11 +129,11 @@ def test_names_in_any_script(data_dir: Path, make: Make) -> None:
 
 
 KINDS: dict[str, Callable[[np.ndarray], Image.Image]] = {
-    "grey": lambda rgb: Image.fromarray(rgb[..., 0]),
+    "gray": lambda rgb: Image.fromarray(rgb[..., 0]),
     "16 bit": lambda rgb: Image.fromarray(rgb[..., 0].astype(np.uint16) * 257),
     "palette": lambda rgb: Image.fromarray(rgb).quantize(256),
     "RGBA": lambda rgb: Image.fromarray(np.dstack([rgb, np.full(rgb.shape[:2], 7, np.uint8)])),
-    "grey with alpha": lambda rgb: Image.fromarray(np.dstack([rgb[..., 0], rgb[..., 0]]), "LA"),
+    "gray with alpha": lambda rgb: Image.fromarray(np.dstack([rgb[..., 0], rgb[..., 0]]), "LA"),
 }
 
 
@@ -143,10 +143,8 @@ def test_unusual_pictures_are_read(data_dir: Path, make: Make, kind: str) -> Non
     pair = make(data_dir).pairs[0]
     image = KINDS[kind](picture(5))
     image.save(pair.a, format="PNG")  # whatever the ending says
-    colours = (
-        image.convert("RGB") if kind in ("palette", "RGBA") else Image.fromarray(picture(5)[..., 0]).convert("RGB")
-    )
-    expected = torch.from_numpy(np.array(colours)).permute(2, 0, 1)
+    colors = image.convert("RGB") if kind in ("palette", "RGBA") else Image.fromarray(picture(5)[..., 0]).convert("RGB")
+    expected = torch.from_numpy(np.array(colors)).permute(2, 0, 1)
     if isinstance(make(data_dir), PanSharpening):  # one band of any picture
         expected = expected[:1].expand(3, -1, -1)
     assert torch.equal(make(data_dir).load(0)["a"], expected)

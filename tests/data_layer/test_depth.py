@@ -46,8 +46,8 @@ def test_maps_of_every_kind(tmp_path: Path, kind: str) -> None:
     elif kind == "16 bit":
         Image.fromarray((ramp * 4000).astype(np.uint16)).save(tmp_path / "x.png")  # millimetres, say
     else:
-        grey = Image.fromarray((ramp * 255).astype(np.uint8))
-        (grey.convert("RGB") if kind == "rgb" else grey).save(tmp_path / "x.png")
+        gray = Image.fromarray((ramp * 255).astype(np.uint8))
+        (gray.convert("RGB") if kind == "rgb" else gray).save(tmp_path / "x.png")
     nearness = DepthFolder(tmp_path)(Path("/photos/X.jpg"), PHOTO, generator())
     expected = torch.linspace(0, 1, 30).expand(20, 30)
     assert float((nearness - expected).abs().max()) < 0.01

@@ -145,7 +145,7 @@ def test_maps_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     palette.save(tmp_path / "p.png")
     assert torch.equal(read_class_map(tmp_path / "p.png", (24, 32)), read_class_map(path, (24, 32)))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(tmp_path / "c.png")
-    with pytest.raises(DataError, match=r"c\.png: a colour picture, expected class numbers"):
+    with pytest.raises(DataError, match=r"c\.png: a color picture, expected class numbers"):
         read_class_map(tmp_path / "c.png", (24, 32))
     Image.fromarray(np.full((24, 32), 300, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep\.png: values up to 300"):

@@ -36,7 +36,7 @@ def test_coarse_grain_makes_neighbours_alike():
     assert likeness(1) < 0.1 < 0.5 < likeness(3)
 
 
-def test_colour_goes_and_contrast_changes_where_asked():
+def test_color_goes_and_contrast_changes_where_asked():
     gray = apply(gray=1.0)["a"]
     assert torch.equal(gray[0], gray[1]) and not torch.equal(sample()["a"][0], sample()["a"][1])
     textured = {**sample(), "a": torch.randint(64, 192, (3, 64, 64), dtype=torch.uint8)}

@@ -161,7 +161,7 @@ def detections(count, seed):
     for index in range(count):
         true = torch.rand(int(torch.randint(0, 5, (), generator=generator)), 4, generator=generator) * 60
         true[:, 2:] += true[:, :2] + 8
-        shift = torch.randn(len(true), 4, generator=generator) * 3
+        shift = (torch.randn(len(true), 2, generator=generator) * 4).repeat(1, 2)
         extra = torch.rand(4, 4, generator=generator) * 60
         extra[:, 2:] += extra[:, :2] + 8
         labels = torch.randint(0, 2, (len(true),), generator=generator)

@@ -10,6 +10,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from fusion.job.aliases import full_overrides
 from fusion.job.config import check, config_dir
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ def compose() -> Iterator[Callable[..., DictConfig]]:
 
     @functools.cache
     def composed(root: str, *overrides: str, **options: bool) -> DictConfig:
-        cfg = hydra.compose(root, list(overrides), **options)
+        cfg = hydra.compose(root, full_overrides(overrides), **options)
         OmegaConf.set_readonly(cfg, True)  # it is shared
         return cfg
 

@@ -1,4 +1,4 @@
-"""GIFNet as users meet it: tasks, colours, sizes, checkpoints, bands, training."""
+"""GIFNet as users meet it: tasks, colors, sizes, checkpoints, bands, training."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ def model(official_state) -> GIFNet:
 
 @pytest.fixture
 def pictures():
-    """`a`, `b`: `(2, 3, 30, 41)`, smooth and in colour."""
+    """`a`, `b`: `(2, 3, 30, 41)`, smooth and in color."""
     small = torch.rand(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(3))
     return tuple(torch.nn.functional.interpolate(x, (30, 41), mode="bilinear") * 0.4 + 0.3 for x in small)
 
@@ -56,7 +56,7 @@ def test_sources_enter_in_the_order_that_the_weights_know(model, pictures):
     assert (ours - turned).abs().max() > 1e-3
 
 
-def test_chroma_of_the_only_colour_picture_is_kept_and_that_of_two_is_merged(model, pictures):
+def test_chroma_of_the_only_color_picture_is_kept_and_that_of_two_is_merged(model, pictures):
     with torch.no_grad():
         model.network.decoder[6].weight.mul_(0.05)  # luma near the middle, so that nothing is clipped
         model.network.decoder[6].bias.zero_()
@@ -98,7 +98,7 @@ def test_large_pictures_go_by_tiles_and_batches_one_by_one(model, pictures):
     torch.testing.assert_close(model.fuse(a, b).fused, whole, atol=2e-5, rtol=0)
 
 
-def test_official_colours_are_whole_grey_levels(model, pictures):
+def test_official_colors_are_whole_gray_levels(model, pictures):
     model.color = "official"
     a, b = ((x * 255).round() / 255 for x in pictures)
     fused = model.fuse(a, b).fused * 255

@@ -92,6 +92,8 @@ def test_multispectral_with_its_geo_reference(door: Door) -> None:
     assert np.abs(result.planes[:, 2:].mean((1, 2)) - (pan[2:].mean() + bands.mean((0, 1))) / 2).max() < 6
     fuse(door, "a=pan.tif", "b=ms.tif", "out=rgb.png", "match_size=a", "range=minmax", "bands=[3,2,1]")
     assert read_raster("rgb.png").channels == "rgb"
+    fuse(door, "a=pan.tif", "b=ms.tif", "out=rgb.png", "match_size=a", "range=[0,2047]", "bands=[3,2,1]")
+    assert read_raster("rgb.png").planes.max() > 20000  # a PNG is looked at: 2047 is white
 
 
 def test_bands_written_as_inks(door: Door) -> None:
@@ -268,10 +270,16 @@ def test_controls_that_do_nothing_are_refused(door: Door) -> None:
 def test_fuse_takes_paths_and_pillow_images_and_saves_like_predict(door: Door, here: Path) -> None:
     model = fusion.load_model("average")
     for a, b in (("vis.png", Path("thermal.tiff")), (Image.open("vis.png"), "thermal.tiff")):
-        output = model.fuse(a, b)
+        output = model.fuse(a, b, range="minmax")
         assert output.save("python.png") == Path("python.png")
-        fuse(door, "a=vis.png", "b=thermal.tiff", "out=shell.png")
+        fuse(door, "a=vis.png", "b=thermal.tiff", "out=shell.png", "range=minmax")
         assert np.array_equal(read_raster("python.png").planes, read_raster("shell.png").planes)
+    with pytest.warns(UserWarning, match=r"range\.b=minmax"):
+        model.fuse("vis.png", "thermal.tiff")
+    stretched = model.fuse("vis.png", "thermal.tiff", range={"b": "minmax"}).fused
+    assert float(stretched.max()) > 0.9
+    with pytest.raises(ConfigError, match="range=minmax: for files"):
+        model.fuse(RGB, GRAY, range="minmax")
     deep = (RGB.astype(np.uint16) * 257, GRAY.astype(np.uint16) * 257)
     model.fuse(*deep).save("deep.tif")
     assert read_raster("deep.tif").planes.dtype == np.uint16
@@ -330,7 +338,9 @@ def test_verifying_tells_narrow_and_misaligned_pairs(door: Door, here: Path) -> 
     Image.fromarray(255 - moved).save("2/off.png")
     Image.fromarray(view).save("1/thermal.png")
     tifffile.imwrite("2/thermal.tif", (7200 + view * 4.0).astype(np.uint16))
-    status, text = door("data", "action=verify", "data=folders", "data.test.folders.a=1", "data.test.folders.b=2")
+    status, text = door(
+        "data.__main__", "action=verify", "data=folders", "data.test.folders.a=1", "data.test.folders.b=2"
+    )
     assert status == 0, text
     assert "1 pairs whose images do not lie on top of each other: off by about (-10, 6) pixels" in text
     assert "1 files use little of their range: 2/thermal.tif: its values" in text

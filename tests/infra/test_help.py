@@ -66,7 +66,8 @@ def test_mixed_precision_is_for_machines_that_are_faster_with_it(monkeypatch: py
         (True, False, "auto", "16-mixed"),
         (True, False, "cpu", "32-true"),
         (False, True, "auto", "bf16-mixed"),
-        (False, False, "gpu", "32-true"),
+        (False, False, "auto", "32-true"),
+        (False, False, "gpu", "16-mixed"),  # composed on another machine
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda units=units: units)

@@ -21,7 +21,7 @@ from torch import Tensor
 from fusion.metrics import metric
 from fusion.metrics.triple import Triple
 
-@metric("gap_of_{name}", symbol="GAP", title="mean grey level against the sources", direction="min", source="a test")
+@metric("gap_of_{name}", symbol="GAP", title="mean gray level against the sources", direction="min", source="a test")
 def gap(t: Triple) -> Tensor:
     """Distance of the fused image's mean from that of the sources."""
     return (t.fused.mean((-2, -1)) - (t.a + t.b).mean((-2, -1)) / 2).abs()
@@ -58,7 +58,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
-    """Arguments for `fusion.score`: three triples whose fused image is 10 grey levels too bright."""
+    """Arguments for `fusion.score`: three triples whose fused image is 10 gray levels too bright."""
     for index in range(3):
         for side, level in (("a", 40 + index), ("b", 60 + index), ("fused", 60 + index)):
             write_image(tmp_path / side / f"{index}.png", torch.full((3, 16, 16), level / 255))

@@ -44,7 +44,7 @@ def test_maps():
 
 def test_patches_of_a_picture_that_is_no_multiple_of_the_patch():
     sharp = torch.rand(1, 3, 37, 50)
-    flat = torch.zeros_like(sharp)  # any other grey has an edge of its own at the zero-padded border
+    flat = torch.zeros_like(sharp)  # any other gray has an edge of its own at the zero-padded border
     assert torch.equal(L.sharper_patches(flat, sharp), sharp)
     assert torch.equal(L.sharper_patches(sharp, flat), sharp)
 

@@ -178,38 +178,38 @@ def test_arrays_tensors_bytes_and_floats_give_the_same():
         assert score(*triple, wanted) == pytest.approx(expected)
 
 
-def test_a_grey_source_beside_a_colour_one_counts_in_every_channel():
+def test_a_gray_source_beside_a_color_one_counts_in_every_channel():
     a, b, fused = images(1, 30, 31)
-    grey = b[:, :1]
+    gray = b[:, :1]
     wanted = ["qabf@vifb", "mi@vifb", "sd@vifb"]
-    assert score(a, grey, fused, wanted) == pytest.approx(score(a, grey.expand(-1, 3, -1, -1), fused, wanted))
+    assert score(a, gray, fused, wanted) == pytest.approx(score(a, gray.expand(-1, 3, -1, -1), fused, wanted))
 
 
-def test_mefb_takes_the_first_channel_of_a_colour_image_from_grey_sources():
+def test_mefb_takes_the_first_channel_of_a_color_image_from_gray_sources():
     """As its code does, but for AG, which takes unrounded luma, and MEF-SSIM, which is on luma whatever it gets."""
     a, b, fused = images(2, 30, 31)
     a, b = a[:, :1], b[:, :1]
     got = compute(a, b, fused, names("mefb"), "mefb")
     first = compute(a, b, fused[:, :1], names("mefb"), "mefb")
-    first["ag"] = compute(a, b, fused, ["ag"], "exact", colour="luma")["ag"]
+    first["ag"] = compute(a, b, fused, ["ag"], "exact", color="luma")["ag"]
     first["mef_ssim"] = compute(a, b, fused, ["mef_ssim"], "tang")["mef_ssim"]
     for name, value in got.items():
         torch.testing.assert_close(value, first[name], rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
-    means = compute(a, b, fused, ["en:channels", "en@vifb"], "mefb")  # a colour policy that the user states is kept
+    means = compute(a, b, fused, ["en:channels", "en@vifb"], "mefb")  # a color policy that the user states is kept
     torch.testing.assert_close(means["en:channels"], means["en@vifb"])
     assert not torch.isclose(got["en"], means["en:channels"]).any()
 
 
-@pytest.mark.parametrize("grey", ["a", "b"])
-def test_mefb_averages_the_channels_if_one_source_has_colour(grey):
+@pytest.mark.parametrize("gray", ["a", "b"])
+def test_mefb_averages_the_channels_if_one_source_has_color(gray):
     a, b, fused = images(1, 30, 31)
-    a, b = (a[:, :1], b) if grey == "a" else (a, b[:, :1])
+    a, b = (a[:, :1], b) if gray == "a" else (a, b[:, :1])
     channels = [score(a[:, i % a.shape[1]], b[:, i % b.shape[1]], fused[:, i], ["qabf@mefb"]) for i in range(3)]
     expected = np.mean([each["qabf@mefb"] for each in channels])
     assert score(a, b, fused, ["qabf@mefb"])["qabf@mefb"] == pytest.approx(expected)
 
 
-def test_colour_policy_can_be_chosen():
+def test_color_policy_can_be_chosen():
     a, b, fused = images(1, 30, 31)
     channels = [score(a[:, i : i + 1], b[:, i : i + 1], fused[:, i : i + 1], ["en@vifb"])["en@vifb"] for i in range(3)]
     got = score(a, b, fused, ["en@vifb", "en@vifb:luma", "en@tang"])

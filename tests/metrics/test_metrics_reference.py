@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from fusion.job.config import config_dir
 from fusion.metrics import Suite, names, score
-from fusion.metrics.inputs import as_batch, grey_values, luma, round8
+from fusion.metrics.inputs import as_batch, gray_values, luma, round8
 
 METRICS = {
     "EN": "en", "SD": "sd", "SF": "sf", "AG": "ag", "EI": "ei", "CE": "ce", "MI": "mi", "NMI": "nmi", "Q_ncie": "qncie",
@@ -54,7 +54,7 @@ def real(reference_dir):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_real_photographs(real, variant):
     folder, cases = real
-    convention, colour = VARIANTS[variant]
+    convention, color = VARIANTS[variant]
     compared = 0
     for (image, method, of), rows in cases.items():
         if of != variant:
@@ -65,14 +65,14 @@ def test_real_photographs(real, variant):
         chosen = []
         for row in rows:
             name = "viff" if row["canonical"] == "VIF" and variant.startswith("mefb") else METRICS[row["canonical"]]
-            if row["canonical"] == "FMI_pixel":  # raw grey values, of which Tang's tables hold nothing
+            if row["canonical"] == "FMI_pixel":  # raw gray values, of which Tang's tables hold nothing
                 name = "fmi_pixel@exact"
             elif variant == "tang_numpy" and name not in names("tang"):
                 name += "@exact"
             chosen.append(name)
         if variant == "tang_numpy":
-            triple = [round8(luma(grey_values(as_batch(x, "image"))))[0].byte().numpy() for x in triple]
-        values = score(*triple, list(dict.fromkeys(chosen)), convention, colour=colour)
+            triple = [round8(luma(gray_values(as_batch(x, "image"))))[0].byte().numpy() for x in triple]
+        values = score(*triple, list(dict.fromkeys(chosen)), convention, color=color)
         for row, name in zip(rows, chosen, strict=True):
             ours, theirs = values[name], row["value"]
             if theirs is None:
@@ -91,7 +91,7 @@ def load_suite(name):
 
 
 def test_vifb_suite_gives_the_published_digits(real):
-    """Five significant digits as published, bar the two colour methods whose files differ from those scored."""
+    """Five significant digits as published, bar the two color methods whose files differ from those scored."""
     folder, cases = real
     suite = load_suite("vifb")
     labels = {column.label: str(column.key) for column in suite.columns}

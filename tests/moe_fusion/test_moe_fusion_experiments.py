@@ -8,6 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from fusion.job.aliases import full_overrides
 from fusion.job.config import check, config_dir
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ COMMAND = re.compile(r"python -m fusion\.(\w+) ([^`|\n]+)")
 @pytest.fixture(scope="module")
 def compose():
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        yield lambda root, *overrides, **options: hydra.compose(root, list(overrides), **options)
+        yield lambda root, *overrides, **options: hydra.compose(root, full_overrides(overrides), **options)
 
 
 @pytest.mark.parametrize("name", NAMES)

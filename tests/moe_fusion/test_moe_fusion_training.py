@@ -130,7 +130,7 @@ def test_official_weights_load_by_path(build, official_weights, golden, tmp_path
         router,
         MoEFusionLoss(),
         weights=str(tmp_path / "epoch_24.pth"),
-        color="grey",
+        color="gray",
     )
     attention = torch.maximum(golden["att_rgb"], golden["att_tir"])
     attention = torch.nn.functional.interpolate(attention, (64, 96), mode="bilinear", align_corners=True)

@@ -1,4 +1,4 @@
-"""TC-MoA as users meet it: sizes, steering, colours, parameters, what trains and what does not."""
+"""TC-MoA as users meet it: sizes, steering, colors, parameters, what trains and what does not."""
 
 from functools import partial
 

@@ -4,6 +4,7 @@ import hydra
 import pytest
 
 from fusion.data import TaskTurns
+from fusion.job.aliases import full_overrides
 from fusion.job.config import check, config_dir, instantiate
 from fusion.models.toar import TOAR, BaseFusion
 
@@ -11,7 +12,7 @@ from fusion.models.toar import TOAR, BaseFusion
 @pytest.fixture(scope="module")
 def compose():
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        yield lambda *overrides: check(hydra.compose("train", list(overrides)))
+        yield lambda *overrides: check(hydra.compose("train", full_overrides(overrides)))
 
 
 def count(module):

@@ -9,6 +9,7 @@ import torch
 
 from fusion.api import compose
 from fusion.errors import ConfigError
+from fusion.inference.controls import check_effect
 from fusion.models.toar import TOAR, DynamicPrompt
 from fusion.models.toar.instructions import Instructions
 from fusion.models.toar.recognition import Recognition
@@ -89,6 +90,16 @@ def test_other_words_act_alike_and_nonsense_fuses_plainly(pair):
     torch.testing.assert_close(each[1], detection[1])
     with pytest.raises(ConfigError, match="'paint it blue' cannot be mixed in: it means none of detection, saliency"):
         model.fuse(*pair, instruction={"detection": 0.5, "paint it blue": 0.5})
+
+
+@pytest.mark.filterwarnings("ignore:the base network of T-OAR is not trained")
+def test_commands_refuse_the_untailored_and_take_what_means_nothing():
+    with pytest.raises(ConfigError, match="instruction 'find all pedestrians': TOAR is not tailored yet"):
+        check_effect(model_of(), "vif", {"instruction": "find all pedestrians"})
+    with pytest.warns(UserWarning, match="fused plainly"):
+        check_effect(tailored(), "vif", {"instruction": "make it look like a banana"})
+    with pytest.raises(ConfigError, match="control.strength=0.5 has no effect"):
+        check_effect(tailored(), "vif", {"strength": 0.5})
 
 
 @pytest.mark.filterwarnings("ignore:the base network of T-OAR is not trained")

@@ -7,13 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fusion.data.batch import IMAGE_KEYS
 from fusion.data.files.pairs import Pair
 from fusion.data.sample import Sample
 from fusion.errors import DataError
 from fusion.files import atomic
 
-_PICTURES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
-_TENSORS = (*_PICTURES, "mask", "boxes", "labels")
+_TENSORS = (*IMAGE_KEYS, "mask", "boxes", "labels")
 VERSION = "1"
 
 
@@ -39,7 +39,7 @@ class DiskCache:
             found = load_file(path)
         except (OSError, SafetensorError):
             return None  # half a file of a full disk: decode and write it again
-        return {key: _restored(value) if key in _PICTURES else value for key, value in found.items()}
+        return {key: _restored(value) if key in IMAGE_KEYS else value for key, value in found.items()}
 
     def put(self, pair: Pair, sample: Sample) -> None:
         """Keep the tensors of a sample.
@@ -74,7 +74,7 @@ class DiskCache:
 def _stored(sample: Sample, key: str) -> Tensor:
     """Pictures as `(H, W, 1 or 3)`, the order in which decoders give them and crops are resized fastest."""
     value: Tensor = sample[key]
-    if key not in _PICTURES:
+    if key not in IMAGE_KEYS:
         return value.contiguous()
     single = key in ("a", "b") and sample[f"{key}_is_gray"]
     return (value[:1] if single else value).permute(1, 2, 0).contiguous()

@@ -18,7 +18,8 @@ class Format:
         alpha: whether a result keeps its alpha.
         metadata: what of the metadata a result keeps: "profile", "exif" (with GPS), "dpi", "geo".
         package: what reading or writing needs beside the core.
-        bands: whether more than three planes can be written.
+        bands: whether more than three planes can be written, and values in the units of the sources: the others are made to
+            be looked at, and their values fill the range.
     """
 
     name: str

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fusion.data.files.image import IMAGE_SUFFIXES
 from fusion.errors import DataError
+from fusion.names import first_five, fold
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Pair:
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts "2" before "10": runs of digits count as numbers, case does not matter."""
-    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
+    parts = re.split(r"(\d+)", fold(name))
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
@@ -187,15 +188,10 @@ def pair_scenes(
     if incomplete:
         message = (
             f"{root}: {len(incomplete)} of {len(scenes)} scene folders lack SCENE_A.* or SCENE_B.*: "
-            f"{_first_five(path.name for path in incomplete)}"
+            f"{first_five(path.name for path in incomplete)}"
         )
         _refuse_or_warn(message, bool(pairs), allow_unpaired)
     return pairs
-
-
-def fold(text: str) -> str:
-    """A name as it is compared: case aside, and accents in one form whatever the file system made of them."""
-    return unicodedata.normalize("NFC", text).casefold()
 
 
 def _index(files: Iterable[Path], key: Callable[[str], str]) -> dict[str, Path]:
@@ -216,7 +212,7 @@ def report_unpaired(sides: list[tuple[Path, list[Path]]], any_match: bool, allow
         DataError: names the first ones of every folder.
     """
     said = [
-        f"{len(lone)} without a partner in {folder} ({_first_five(p.name for p in lone)})"
+        f"{len(lone)} without a partner in {folder} ({first_five(p.name for p in lone)})"
         for folder, lone in sides
         if lone
     ]
@@ -230,11 +226,6 @@ def _refuse_or_warn(message: str, any_match: bool, allow: bool, hint: str = "") 
     if not allow:
         raise DataError(f"{message}; add or remove those files, or set allow_unpaired=true to use only the pairs.")
     warnings.warn(f"{message}; using the pairs only (allow_unpaired=true).", stacklevel=3)
-
-
-def _first_five(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def expected(layout: str) -> str:

@@ -2,7 +2,6 @@
 
 import fnmatch
 import hashlib
-import unicodedata
 import warnings
 from collections.abc import Iterable
 from importlib import resources
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from fusion.data.files.pairs import Pair, natural_key
 from fusion.errors import ConfigError, DataError
+from fusion.names import first_five, fold
 
 Names = str | Path | Iterable[str]
 """Names themselves, a text file of them, or the name of a list that comes with the package."""
@@ -72,11 +72,13 @@ def select(
     if include is not None:
         pairs, missing = _partition(pairs, read_names(include))[::2]
         if missing:
-            raise DataError(f"{where}: {len(missing)} names to include do not exist: {_some(missing)}.")
+            raise DataError(f"{where}: {len(missing)} names to include do not exist: {first_five(sorted(missing))}.")
     if exclude is not None:
         _, pairs, missing = _partition(pairs, read_names(exclude))
         if missing:
-            warnings.warn(f"{where}: {len(missing)} names to exclude do not exist: {_some(missing)}.", stacklevel=2)
+            warnings.warn(
+                f"{where}: {len(missing)} names to exclude do not exist: {first_five(sorted(missing))}.", stacklevel=2
+            )
     if not pairs:
         raise DataError(
             f"{where}: include/exclude leave no pair; check the names (they are file names without ending)."
@@ -93,26 +95,17 @@ def select(
 
 def _partition(pairs: list[Pair], names: list[str]) -> tuple[list[Pair], list[Pair], list[str]]:
     """Pairs that are named, pairs that are not, and names (not patterns) that no pair has."""
-    plain = {_fold(name) for name in names}
-    patterns = [_fold(name) for name in names if "*" in name or "?" in name]
+    plain = {fold(name) for name in names}
+    patterns = [fold(name) for name in names if "*" in name or "?" in name]
     named: list[Pair] = []
     others: list[Pair] = []
     for pair in pairs:
-        name = _fold(pair.name)
+        name = fold(pair.name)
         is_named = name in plain or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         (named if is_named else others).append(pair)
-    found = {_fold(pair.name) for pair in named}
-    return named, others, [name for name in names if _fold(name) not in found and _fold(name) not in patterns]
+    found = {fold(pair.name) for pair in named}
+    return named, others, [name for name in names if fold(name) not in found and fold(name) not in patterns]
 
 
 def _draw(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

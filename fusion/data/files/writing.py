@@ -90,6 +90,8 @@ def fit_to(raster: Raster, form: Format, path: Path) -> tuple[Raster, list[str]]
                 f"{path}: {form.name} holds {_said(depth)}, the result has {_said(raster.depth)}; .tif keeps it"
             )
         raster = to_depth(raster, depth)
+    elif not form.bands and raster.depth != "float":
+        raster = to_depth(raster, raster.depth)
     if raster.alpha is not None and not form.alpha:
         lost.append(f"{path}: {form.name} holds no alpha; .png, .tif and .webp do")
         raster = replace(raster, alpha=None)
@@ -108,9 +110,9 @@ def fit_to(raster: Raster, form: Format, path: Path) -> tuple[Raster, list[str]]
 
 def to_depth(raster: Raster, depth: Depth) -> Raster:
     """Scale values from black to white into another depth."""
-    if raster.depth == depth and raster.planes.dtype == _TYPES[depth]:
-        return raster
     low, high = raster.limits or (0.0, 1.0)
+    if raster.depth == depth and raster.planes.dtype == _TYPES[depth] and (low, high) == (0.0, WHITE.get(depth, 1)):
+        return raster
     unit = (raster.planes.astype(np.float64) - low) / (high - low)
     if depth == "float":
         return replace(raster, planes=unit.astype(np.float32), limits=(0.0, 1.0))

@@ -133,7 +133,7 @@ class FusionDataModule(LightningDataModule):
             raise ConfigError(f"data.epoch_by={epoch_by}: expected one of {', '.join(known)}.")
         self._train_transforms = {}
         for task in self.tasks:
-            options = {"sensor": sensors.get(task), "swap": swaps.get(task, 0.0)}
+            options: dict[str, Any] = {"sensor": sensors.get(task), "swap": swaps.get(task, 0.0)}
             shape = (crop_size, areas.get(task, (0.2, 1.0)), ratio, hflip, vflip, rot90, zoom)
             self._train_transforms[task] = train_transform(*shape, **options)
         self._eval_transforms = {

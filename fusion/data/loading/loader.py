@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fusion.data.batch import FusionBatch
+from fusion.data.batch import IMAGE_KEYS, FusionBatch
 from fusion.data.loading.joint import JointDataset
 from fusion.data.loading.sampler import AlternatingBatchSampler
 from fusion.data.sample import Sample
 from fusion.errors import ConfigError, DataError
 
-_IMAGES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
-_STACKED = (*_IMAGES, "mask")
+_STACKED = (*IMAGE_KEYS, "mask")
 _SHARED = ("task", "auxiliary_task")  # one value per batch
 
 
@@ -62,7 +61,7 @@ def to_float(batch: Mapping[str, Any]) -> FusionBatch:
     changed = {
         key: value.to(torch.float32, memory_format=torch.contiguous_format) / 255.0
         for key, value in batch.items()
-        if key in _IMAGES and isinstance(value, Tensor) and value.dtype == torch.uint8
+        if key in IMAGE_KEYS and isinstance(value, Tensor) and value.dtype == torch.uint8
     }
     if isinstance(mask := batch.get("mask"), Tensor):
         changed["mask"] = mask.long()

@@ -1,4 +1,4 @@
-"""Which samples make up which batch: pure arithmetic on (seed, task, position), nothing remembered but a position.
+"""Samplers: the batch at a position is a function of (seed, task, position), so that only the position is saved.
 
 Every task has an endless stream of samples: one permutation of its data after another. A round takes the next
 `world_size * batch_size` positions of every task's stream, task after task, one batch each; rank r gets the r-th slice.

@@ -1,4 +1,4 @@
-"""Which pairs a run drew at random, kept beside its results."""
+"""Record of the pairs that a run drew at random, written beside its results."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
 """FMB."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fusion.data.files.pairs import Pair, find_folder, pair_folders
 from fusion.data.labelled import MaskDataset
@@ -44,7 +44,7 @@ class FMB(MaskDataset):
     task = "vif"
     splits = ("train", "test")
     counts = (1220, 280)
-    class_names = _NAMES
+    class_names: ClassVar[tuple[str, ...]] = _NAMES
     page = "SegMiF repository of JinyuanLiu-CV"
     layout = """\
 FMB/

@@ -11,7 +11,7 @@ from fusion.errors import ConfigError
 class HarvardMedical(PairDataset):
     """Slices of the Whole Brain Atlas (AANLIB), 256x256: PET, SPECT or CT with MRI.
 
-    `a` is the MRI slice, grey, `b` the PET or SPECT slice in colour, or the CT slice in grey. The atlas is a web site;
+    `a` is the MRI slice, gray, `b` the PET or SPECT slice in color, or the CT slice in gray. The atlas is a web site;
     papers sort its slices into two folders of equal names, differently many of them.
 
     Args:

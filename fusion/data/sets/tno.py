@@ -8,7 +8,7 @@ class TNO(PairDataset):
     """Visible-infrared military scenes (Toet, 2014), as papers curate them: 21, 25 or 42 pairs in `vi` and `ir`.
 
     The published archive nests one folder per camera and scene, with many duplicates; sort the chosen pairs into two
-    folders. `a` is the visible, `b` the infrared image; both are grey, often stored with three equal channels.
+    folders. `a` is the visible, `b` the infrared image; both are gray, often stored with three equal channels.
     """
 
     task = "vif"

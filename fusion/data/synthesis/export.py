@@ -48,7 +48,7 @@ def export(
         out: folder to fill.
         count: number of crops, from the images in turn; None: each whole image once.
         crop: how crops are cut.
-        ending: of the files; ".png" keeps every pixel.
+        ending: file ending; ".png" keeps every pixel.
         threads: that work.
 
     Returns:

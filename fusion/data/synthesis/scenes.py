@@ -64,7 +64,7 @@ def defocus(image: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
     light = to_linear(image)
     near = (nearness >= 0.5).to(light)
     radius = 2 * max(RADII) * (nearness - 0.5).abs()
-    # Each layer is blurred by itself and normalised, so that no colour leaks in from the other one.
+    # Each layer is blurred by itself and normalised, so that no color leaks in from the other one.
     background = _variable_blur(light * (1 - near), radius) / _variable_blur((1 - near)[None], radius).clamp(min=1e-3)
     far_radius = torch.full_like(radius, float(radius[near > 0].mean()) if bool(near.any()) else 0.0)
     coverage = _variable_blur(near[None], far_radius)
@@ -103,9 +103,9 @@ def night(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def thermal(image: Tensor, generator: torch.Generator) -> Tensor:
-    """What a heat camera might see of the scene: warmth by colour rather than by brightness, people, little texture.
+    """What a heat camera might see of the scene: warmth by color rather than by brightness, people, little texture.
 
-    Warmth is a random mix of the smoothed colours in which brightness counts negatively, so that dark things tend to be
+    Warmth is a random mix of the smoothed colors in which brightness counts negatively, so that dark things tend to be
     warm. Up to three people are added that the visible image does not show.
 
     Returns:

@@ -112,9 +112,9 @@ class SyntheticPairs(PairDataset):
             sample["b"] = loaded["b"]
         if "near" in plan:
             sample["near"] = plan["near"]
-        paired = isinstance(transform, PairTransform)
+        paired = transform if isinstance(transform, PairTransform) else None
         if transform is not None:
-            sample = transform.change(sample, seed) if paired else transform(sample, seed)
+            sample = transform(sample, seed) if paired is None else paired.change(sample, seed)
         generator.manual_seed(derive_seed("noise", seed))
         clean = sample["a"]
         made = self.synthesis.make(clean, {**plan, "near": sample.pop("near", None)}, generator)
@@ -135,7 +135,7 @@ class SyntheticPairs(PairDataset):
         if self.auxiliary:
             task = self.source.task if self.main == "synthetic" else self.synthesis.task
             result |= {"auxiliary_a": second[0], "auxiliary_b": second[1], "auxiliary_task": task}
-        return transform.exchange(result, seed) if paired else result  # only now are there two to change places
+        return result if paired is None else paired.exchange(result, seed)  # only now are there two to change places
 
 
 class WithAuxiliary(PairDataset):

@@ -11,13 +11,13 @@ from torchvision import ops, tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from fusion.data.batch import IMAGE_KEYS
 from fusion.data.sample import Sample
 from fusion.data.seeds import derive_seed
 from fusion.data.transforms.crops import RandomBorderCrop, RandomZoomCrop
 from fusion.data.transforms.sensor import RandomSensor
 from fusion.errors import ConfigError
 
-_IMAGES = ("a", "b", "reference", "auxiliary_a", "auxiliary_b")
 _MASKS = ("mask", "near")  # classes; the near layer of a scene whose focus is to be made
 _BICUBIC = F.InterpolationMode.BICUBIC
 MIN_BOX_AREA = 0.1
@@ -76,7 +76,7 @@ class PairTransform:
     def change(self, sample: Sample, seed: int = 0) -> Sample:
         """Crop, flip and whatever else the transform does, but leave the sources in their places."""
         height_width = tuple(sample["a"].shape[-2:])
-        wrapped: dict[str, Any] = {key: tv_tensors.Image(sample[key]) for key in _IMAGES if key in sample}
+        wrapped: dict[str, Any] = {key: tv_tensors.Image(sample[key]) for key in IMAGE_KEYS if key in sample}
         wrapped |= {key: tv_tensors.Mask(sample[key]) for key in _MASKS if key in sample}
         if "boxes" in sample:  # not clamped on the way, so that afterwards it shows how much of each is left
             wrapped["boxes"] = tv_tensors.BoundingBoxes(

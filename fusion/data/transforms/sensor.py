@@ -1,4 +1,4 @@
-"""Training pairs as other cameras would have taken them: each source with its own noise, contrast and colour."""
+"""Training pairs as other cameras would have taken them: each source with its own noise, contrast and color."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from fusion.errors import ConfigError
 class RandomSensor(v2.Transform):
     """Changes every image by itself, so that the sources of a pair differ in what they do; masks and boxes stay.
 
-    For sets whose cameras are not those of the pictures to be fused (clean colour images in training, noisy grey ones in TNO). A
+    For sets whose cameras are not those of the pictures to be fused (clean color images in training, noisy gray ones in TNO). A
     reference image would be changed as well: not for sets that have one.
 
     Args:
@@ -22,7 +22,7 @@ class RandomSensor(v2.Transform):
         noise: largest standard deviation of the noise, of a range of 1; drawn uniformly from 0 on.
         grain: range of the noise's grain in pixels, drawn uniformly; coarse noise is that of enlarged video.
         contrast: range of the factor on the distance from the mean.
-        gray: probability that a changed image loses its colour.
+        gray: probability that a changed image loses its color.
 
     Raises:
         ConfigError: a value out of range.

@@ -1,4 +1,4 @@
-"""How well detectors do on fused images (MoE-Fusion Table 3, T-OAR Tables 1-3)."""
+"""Detection on fused images (MoE-Fusion Table 3, T-OAR Tables 1-3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ class DetectionEvaluation(DownstreamEvaluation):
         """See `check_classes`."""
         check_classes(self.class_names, datamodule, part, "the detector")
 
-    def scores(self, network: Any) -> DetectionScores:
+    def scores(self, network: Any) -> DetectionScores:  # type: ignore[override]
         """An empty score with the detector's classes."""
         return DetectionScores(network.class_names, self.iou)
 

@@ -102,7 +102,8 @@ class YOLO(nn.Module):
     def detect(self, features: Any, size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """Per image `boxes` `(n, 4)` in pixels, `scores` and `labels` `(n,)`, classes counted from 0. In eval mode."""
         scale, _ = fitted(size, self.size, self.stride)
-        return [self._select(*image.float().split((4, self.num_classes)), scale, size) for image in features[0]]
+        split = (image.float().split((4, self.num_classes)) for image in features[0])
+        return [self._select(boxes, scores, scale, size) for boxes, scores in split]
 
     def _select(self, boxes: Tensor, scores: Tensor, scale: float, size: tuple[int, int]) -> dict[str, Tensor]:
         """Of `(4, N)` centres and sides and `(K, N)` scores, what stays: a box may be of several classes."""

@@ -1,6 +1,6 @@
 """Label files of pairs that have none, by what released judges find in both sources."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from fusion.data.files.boxes import write_voc_boxes
 from fusion.data.files.image import write_image
 from fusion.downstream.judges.coco import CocoDetector
 from fusion.downstream.judges.segmenter import MFNetSegmenter
-from fusion.errors import DataError
+from fusion.errors import ConfigError, DataError
 from fusion.models.inputs import image_batch
 
 NMS = 0.5
@@ -61,3 +61,28 @@ def _write(sample: dict[str, Any], judge: Any, out: Path, score: float) -> None:
     kept = kept[scores[kept] >= score]
     names = [detector.class_names[int(label)] for label in labels[kept]]
     write_voc_boxes(out / f"{sample['name']}.xml", size, boxes[kept], names)
+
+
+def label_data(data: Any, config: Mapping[str, Any], judge: Any) -> None:
+    """Let a judge label one part of a data module and write the labels.
+
+    Args:
+        data: data module.
+        config: `part`, `out` and `score` of conf/data.yaml.
+        judge: a detector or segmenter of this package.
+
+    Raises:
+        ConfigError: no judge, no such part, or no folder to write to.
+    """
+    part = config["part"]
+    if judge is None:
+        raise ConfigError(
+            "action=label: no judge; give judge=coco (boxes) or judge=mfnet (maps) with judge.weights=FILE"
+        )
+    if not data.parts.get(part):
+        known = ", ".join(name for name, sets in data.parts.items() if sets)
+        raise ConfigError(f"part={part}: this data has none; expected one of {known}")
+    if not config["out"]:
+        raise ConfigError("out: not given; expected a folder to write the labels to.")
+    count = write_labels(data.parts[part].values(), judge, Path(config["out"]), config["score"])
+    print(f"{count} label files are in {config['out']}: give it to the data set as label_dir")

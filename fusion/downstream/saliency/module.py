@@ -26,6 +26,8 @@ class SaliencyTraining(TaskTraining):
         training: see `TaskTraining`.
     """
 
+    network: CTDNet
+
     def __init__(
         self,
         network: CTDNet,

@@ -26,9 +26,12 @@ class CTDNet(nn.Module):
     """ResNet-18 and three decoder paths: global at 1/32 and 1/16, spatial at 1/8, edges at 1/4.
 
     Args:
-        channels: of the decoder.
+        channels: width of the decoder.
         weights: "imagenet" for torchvision's trunk, path of a state dict of it, or None; loaded by `load_pretrained`.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, channels: int = 64, weights: str | None = None) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class CTDNet(nn.Module):
         """Load `weights` into the trunk.
 
         Raises:
-            WeightsError: not to be had, or of another network.
+            WeightsError: unavailable, or of another network.
         """
         if self.weights is None:
             return

@@ -1,6 +1,7 @@
 """SegFormer (Xie et al., NeurIPS 2021): its all-MLP head on any pyramid of timm, and the original through transformers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -65,10 +66,11 @@ class PyramidSegmenter(nn.Module):
         self.trunk_name, self.pretrained = trunk, pretrained
         self.normalize = ImageNetNormalize()
         try:
-            self.trunk = timm.create_model(trunk, pretrained=False, features_only=True)
+            trunk_module: Any = timm.create_model(trunk, pretrained=False, features_only=True)
         except RuntimeError as error:
             raise ConfigError(f"model.network.trunk={trunk}: {str(error).splitlines()[0]}") from error
-        self.head = AllMLPHead(self.trunk.feature_info.channels(), num_classes, width, dropout)
+        self.trunk = trunk_module
+        self.head = AllMLPHead(trunk_module.feature_info.channels(), num_classes, width, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, K, h, w)` of RGB images `(B, 3, H, W)` in [0, 1], at the trunk's finest stride."""
@@ -123,7 +125,7 @@ class SegFormer(nn.Module):
             ) from error
         self.weights = weights
         self.normalize = ImageNetNormalize()
-        config = SegformerConfig(
+        config = SegformerConfig(  # type: ignore[call-arg]
             num_labels=num_classes, depths=list(depths), hidden_sizes=list(widths), decoder_hidden_size=head_width
         )
         model = SegformerForSemanticSegmentation(config)

@@ -1,6 +1,7 @@
 """The parts of a GIFNet branch: windowed attention beside a depthwise convolution, with the whole picture's statistics."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,18 +49,20 @@ class BranchBlock(nn.Module):
 
     def _init_weights(self, gain: float) -> None:
         query_key, value = self.qkv.weight.data[: 2 * self.dim], self.qkv.weight.data[2 * self.dim :]
-        parts = [(query_key, 1.0), (value, gain)]
-        parts += [(module.weight, gain) for module in (self.conv, self.proj, self.mlp[0], self.mlp[2])]
+        convs: list[Any] = [self.conv, self.proj, self.mlp[0], self.mlp[2]]
+        parts = [(query_key, 1.0), (value, gain), *((module.weight, gain) for module in convs)]
         for weight, factor in parts:
             out, fan = weight.shape[0], weight[0].numel()
             fan_out = out * weight[0, 0].numel()
             nn.init.trunc_normal_(weight, std=factor * math.sqrt(2 / (fan + fan_out)))
-        for module in (self.qkv, self.conv, self.proj, self.mlp[0], self.mlp[2]):
+        for module in (self.qkv, *convs):
             nn.init.zeros_(module.bias)
 
     def keys_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values alone, of a branch that another one queries; each `(B, C, H, W)`."""
-        return F.conv2d(normed, self.qkv.weight[self.dim :], self.qkv.bias[self.dim :]).chunk(2, dim=1)
+        assert self.qkv.bias is not None
+        keys, values = F.conv2d(normed, self.qkv.weight[self.dim :], self.qkv.bias[self.dim :]).chunk(2, dim=1)
+        return keys, values
 
     def finish(self, x: Tensor, attended: Tensor, rescale: Tensor, rebias: Tensor) -> Tensor:
         """Residual of the attention, then of the MLP; all `(B, C, H, W)`."""

@@ -1,4 +1,4 @@
-"""From colour pictures to the luma that is fused, and back (spec of the official test).
+"""From color pictures to the luma that is fused, and back (spec of the official test).
 
 `exact` is the default; `official` reproduces the pixels that the released test code writes, with its rounding, its
 rounded matrices and its chroma weights, which measure the distance from 128 where neutral is 0.
@@ -17,7 +17,7 @@ Rule = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Callable[[Tensor], Tenso
 
 
 def exact(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """Fuse the luma; the chroma of both is merged by its distance from neutral, so that of one colour picture is kept."""
+    """Fuse the luma; the chroma of both is merged by its distance from neutral, so that of one color picture is kept."""
     (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
     chroma = merge_chroma(chroma_a, chroma_b)
     return luma_a, luma_b, lambda fused: join_luma(fused, chroma)
@@ -28,7 +28,7 @@ _INVERSE = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def official(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """The released test code to the grey level; a picture with three equal channels counts as grey there and here."""
+    """The released test code to the gray level; a picture with three equal channels counts as gray there and here."""
     grays = [bool((x == x[:, :1]).all()) for x in (a, b)]
     ycc_a, ycc_b = (_apply(_FORWARD, (x.double() * 255).round()) for x in (a, b))
     lumas = [

@@ -1,4 +1,4 @@
-"""How much of the auxiliary branch enters the main one: the cross-fusion gate (supplement Sec. 5, Fig. 4).
+"""The cross-fusion gate: share of the auxiliary branch in the main one (supplement Sec. 5, Fig. 4).
 
 A gate is built as `gate(dim)` and maps auxiliary features `(B, dim, H, W)` to what is added to the main ones.
 """

@@ -7,8 +7,8 @@
 * The normalisation's statistics can be given, so that tiles of a picture know those of the whole (tiles.py).
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,13 +48,13 @@ class FastBlock:
 
     def __init__(self, block: BranchBlock, dtype: torch.dtype, queried: bool) -> None:
         dim, norm = block.dim, block.norm
-        weight, bias = block.qkv.weight.double()[:, :, 0, 0], block.qkv.bias.double()
+        weight, bias = block.qkv.get_parameter("weight").double()[:, :, 0, 0], block.qkv.get_parameter("bias").double()
         weight, bias = weight * norm.weight.double(), bias + weight @ norm.bias.double()
         rows = slice(dim if queried else 0, None)
         self.qkv = _conv(weight[rows, :, None, None], bias[rows], dtype)
-        self.conv = _conv(block.conv.weight, block.conv.bias, dtype)
+        self.conv = _layer(block.conv, dtype)
         self.proj, self.expand, self.contract = (
-            _conv(layer.weight, layer.bias, dtype) for layer in (block.proj, block.mlp[0], block.mlp[2])
+            _layer(layer, dtype) for layer in (block.proj, block.mlp[0], block.mlp[2])
         )
         self.norm = norm
 
@@ -99,14 +99,13 @@ class FastGIFNet:
         self.shifts = [network.shift(index) for index in range(network.depth)]
         device = network.unembed.weight.device
         self.strip_pixels = strip_pixels or STRIP_PIXELS["cpu" if device.type == "cpu" else "other"]
-        branch = network.branches[main]
-        other = network.branches[BRANCHES[1 - BRANCHES.index(main)]] if network.interacts(main) else None
+        branch = network.branch(main)
+        other = network.branch(BRANCHES[1 - BRANCHES.index(main)]) if network.interacts(main) else None
         branches = [part for part in (branch, other) if part is not None]
         self.count = len(branches)
-        self.encoder = [_conv(conv.weight, conv.bias, dtype) for conv in network.encoder.convs]
-        self.embed = _conv(
-            torch.cat([b.embed.weight for b in branches]), torch.cat([b.embed.bias for b in branches]), dtype
-        )
+        self.encoder = [_layer(conv, dtype) for conv in network.encoder.convs]
+        embeds: list[Any] = [branch.embed for branch in branches]
+        self.embed = _conv(torch.cat([e.weight for e in embeds]), torch.cat([e.bias for e in embeds]), dtype)
         self.positions = [position().to(dtype)[None] for position in network.positions]
         self.heads = self.positions[0].shape[1]
         self.blocks = [FastBlock(block, dtype, queried=False) for block in branch.blocks]
@@ -114,14 +113,14 @@ class FastGIFNet:
         self.gate = (gate_scale * branch.gate.factor()).to(dtype)
         self.borrows_values = main == "mm" and not network.aux_conv_own_v
 
-        merge, widen = (network.merge[i].weight.double()[:, :, 0, 0] for i in (0, 2))
+        merge, widen = (network.merge[i].get_parameter("weight").double()[:, :, 0, 0] for i in (0, 2))
         of_shared, of_branch = merge.split(self.dim, dim=1)
         self.shared = of_shared.to(dtype)
-        unembed, offset = network.unembed.weight.double(), network.unembed.bias.double()
+        unembed, offset = (network.unembed.get_parameter(name).double() for name in ("weight", "bias"))
         self.unembed = _conv(torch.einsum("om,mcij->ocij", of_branch, unembed), of_branch @ offset, dtype)
-        convs = [layer for layer in network.decoder if isinstance(layer, nn.Conv2d)]
+        convs: list[Any] = [layer for layer in network.decoder if isinstance(layer, nn.Conv2d)]
         first = torch.einsum("omij,mc->ocij", convs[0].weight.double(), widen)
-        self.decoder = [_conv(first, convs[0].bias, dtype)] + [_conv(c.weight, c.bias, dtype) for c in convs[1:]]
+        self.decoder = [_conv(first, convs[0].bias, dtype)] + [_layer(c, dtype) for c in convs[1:]]
 
     def __call__(self, pair: Tensor, moments: list[list[Moments]] | None = None) -> Tensor:
         """Fuse.
@@ -134,7 +133,7 @@ class FastGIFNet:
         Returns:
             `(B, 1, H, W)` float32 in (0, 1).
         """
-        given = moments or [None, None]
+        given: Sequence[list[Moments] | None] = moments or (None, None)
         shared, embedded, first = self._embed(pair, given[0])
         mixed, second = self._first_block(embedded, first, given[1])
         self._second_block(mixed, second, out=embedded)
@@ -251,6 +250,10 @@ class FastGIFNet:
 
 def _conv(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return weight.detach().to(dtype).contiguous(memory_format=torch.channels_last), bias.detach().to(dtype)
+
+
+def _layer(conv: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _conv(conv.weight, conv.bias, dtype)
 
 
 def _convolved(x: Tensor, layer: tuple[Tensor, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ class LogPositionBias(nn.Module):
 
     Args:
         window: side of the window in pixels.
-        heads: of the attention.
+        heads: number of attention heads.
         hidden: width of the network.
     """
 

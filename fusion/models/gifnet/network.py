@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ class Branch(nn.Module):
     def __init__(self, dim: int, depth: int, mlp_ratio: float, gate: Callable[[int], ScalarGate]) -> None:
         super().__init__()
         self.embed = reflect_conv(dim, dim)
-        self.blocks = nn.ModuleList(BranchBlock(dim, depth, mlp_ratio) for _ in range(depth))
+        self.blocks: Any = nn.ModuleList(BranchBlock(dim, depth, mlp_ratio) for _ in range(depth))
         self.gate = gate(dim)
 
 
@@ -76,9 +77,9 @@ class Features:
     """Feature maps `(B, dim, H, W)` on the way (supplement Fig. 5).
 
     Attributes:
-        shared: of the encoder, for the main pair.
-        main: of the main branch, at its end.
-        auxiliary: of the other branch, where it enters; None if it does not.
+        shared: encoder features of the main pair.
+        main: output of the main branch.
+        auxiliary: features of the other branch where it enters; None if it does not.
     """
 
     shared: Tensor
@@ -94,7 +95,7 @@ class GIFNetNetwork(nn.Module):
             digital photography branch does; "off": none does.
         gate: makes a gate from the number of channels, see gates.py.
         window: side of the attention windows in pixels; the second block's are shifted by half of it.
-        heads: of the attention.
+        heads: number of attention heads.
         mlp_ratio: hidden width of the MLPs over their channels.
         width: channels per convolution of the encoder.
         aux_conv_own_v: False reproduces the released code, which applies the photography branch's depthwise
@@ -139,7 +140,7 @@ class GIFNetNetwork(nn.Module):
         self.decoder = Decoder(128)
         if init == "kaiming":
             outside = [self.encoder, self.unembed, self.merge, self.decoder, self.reconstruction]
-            keep_variance(*outside, *(branch.embed for branch in self.branches.values()))
+            keep_variance(*outside, *(branch.get_submodule("embed") for branch in self.branches.values()))
 
     def shift(self, block: int) -> int:
         """Pixels by which the window grid of a block is shifted."""
@@ -178,6 +179,10 @@ class GIFNetNetwork(nn.Module):
         entered = None if other_features is None else other_features[..., :height, :width]
         return fused, Features(shared, main_features[..., :height, :width], entered)
 
+    def branch(self, name: str) -> Branch:
+        """A branch by name, "mm" or "dp"."""
+        return cast(Branch, self.branches[name])
+
     def reconstruct(self, shared: Tensor) -> Tensor:
         """Picture that the shared features alone hold: `(B, 1, H, W)` in (-1, 1)."""
         return self.reconstruction(shared)
@@ -186,7 +191,7 @@ class GIFNetNetwork(nn.Module):
         self, shared: Tensor, other_shared: Tensor | None, main: str, gate_scale: float
     ) -> tuple[Tensor, Tensor | None]:
         """The main branch with what the other one brings, both `(B, dim, H', W')` with sides padded to multiples of 4."""
-        branch, other = self.branches[main], self.branches[BRANCHES[1 - BRANCHES.index(main)]]
+        branch, other = self.branch(main), self.branch(BRANCHES[1 - BRANCHES.index(main)])
         x = branch.embed(_pad_to_four(shared))
         y = None if other_shared is None else other.embed(_pad_to_four(other_shared))
         entered = None

@@ -25,7 +25,7 @@ def restore_radiometry(fused: Tensor, bands: Tensor) -> Tensor:
 
 
 def match_histograms(images: Tensor, targets: Tensor) -> Tensor:
-    """Monotone change of grey levels, channel by channel, after which images are distributed as targets are.
+    """Monotone change of gray levels, channel by channel, after which images are distributed as targets are.
 
     Both are seen in 256 levels; the change between two levels is linear, so that no shades are lost.
 

@@ -91,7 +91,7 @@ class DenseNetWeights:
 
     def _network(self, device: torch.device) -> list[nn.Module]:
         if not self._stages:
-            layers = list(load_densenet().eval().requires_grad_(False).features.children())
+            layers = list(load_densenet().eval().requires_grad_(False).get_submodule("features").children())
             starts = (0, *self.cuts[:-1])
             self._stages = [nn.Sequential(*layers[s:e]) for s, e in zip(starts, self.cuts, strict=True)]
         return [stage.to(device) for stage in self._stages]

@@ -51,7 +51,7 @@ def patch_functions(size: int) -> Tensor:
     """Orthonormal basis of RGB patches, most needed first: all of luma, then chroma from coarse to fine.
 
     Returns:
-        `(3 * size^2, 3 * size^2)`, a function a row, its pixels in the order colour, row, column.
+        `(3 * size^2, 3 * size^2)`, a function a row, its pixels in the order color, row, column.
     """
     n = torch.arange(size)
     cosines = torch.cos(torch.pi * (n + 0.5) * n[:, None] / size)

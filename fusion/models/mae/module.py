@@ -27,7 +27,7 @@ class MAEPretraining(TrainedModel):
     """Masked autoencoding on both pictures of every pair (He et al. 2022), as a backbone for tuning.
 
     A fusion model shows its backbone every patch, so half of the batches here hide nothing and the others hide up to
-    `mask_ratio[1]` of the patches: the backbone must both keep a picture and understand one.
+    `mask_ratio[1]` of the patches: the backbone must reconstruct visible patches as well as predict hidden ones.
 
     Args:
         backbone: what is trained.
@@ -74,8 +74,23 @@ class MAEPretraining(TrainedModel):
         prediction, mask = self.network(a, mask_ratio)
         return FusionOutput(prediction.clamp(0, 1), extras={"mask": mask})
 
-    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
-        """Squared error in normalised colours over all patches: the visible ones are to be kept as well."""
+    def training_terms(self, batch: FusionBatch) -> dict[str, Tensor]:
+        """The objective, as `full` for a batch that hides nothing and as `masked` for others."""
+        name, error = self._error(batch)
+        return {name: self._objective(error)}
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
+        """Train on the objective and log the squared error, in normalised colors over all patches: the visible ones are to
+        be kept as well.
+        """
+        name, error = self._error(batch)
+        self.log(f"train/{name}", error.detach(), batch_size=2 * len(batch["a"]))
+        return self._objective(error)
+
+    def _objective(self, error: Tensor) -> Tensor:
+        return error if self.loss == "mse" else (error + 1e-6).log()
+
+    def _error(self, batch: FusionBatch) -> tuple[str, Tensor]:
         images = torch.cat([batch["a"], batch["b"]])
         # Drawn from the step, not from a stream, so that a resumed run and every rank draw the same.
         draw = random.Random(f"mask {self.trainer.global_step}")
@@ -85,11 +100,9 @@ class MAEPretraining(TrainedModel):
             error = ((prediction - images) / self.network.normalize.std) ** 2
             if self.loss == "log_contrast":
                 error = error / (_patch_variance(images, self.network.backbone.patch_size) + SSIM_C2) * SSIM_C2
-            error = error.mean()
-        self.log("train/full" if full else "train/masked", error.detach(), batch_size=len(images))
-        return error if self.loss == "mse" else (error + 1e-6).log()
+            return "full" if full else "masked", error.mean()
 
-    def validation_step(self, batch: FusionBatch, batch_idx: int) -> None:
+    def _evaluate(self, batch: FusionBatch) -> FusionOutput:
         """PSNR in dB with nothing hidden, and with three quarters hidden, on the hidden patches alone."""
         images = torch.cat([batch["a"], batch["b"]])
         images = F.interpolate(images, self.example_size, mode="area")
@@ -98,13 +111,16 @@ class MAEPretraining(TrainedModel):
         prediction, mask = self.network(images, 0.75)
         hidden = mask.bool().expand_as(images)
         masked = peak_signal_noise_ratio(prediction.clamp(0, 1)[hidden], images[hidden], data_range=1.0)
-        self.log_dict({"val/psnr": psnr, "val/psnr_hidden": masked}, batch_size=len(images), sync_dist=True)
+        stage = "test" if self.trainer.testing else "val"
+        values = {f"{stage}/psnr": psnr, f"{stage}/psnr_hidden": masked}
+        self.log_dict(values, batch_size=len(images), sync_dist=True)
+        return FusionOutput(prediction.clamp(0, 1), extras={"mask": mask})
 
-    def on_validation_epoch_end(self) -> None:
-        """Nothing to gather: the pretraining has no per-image table."""
+    def _finish_evaluation(self, stage: str) -> None:
+        """Nothing to gather: Lightning averages what `_evaluate` logs."""
 
 
 def _patch_variance(images: Tensor, size: int) -> Tensor:
-    """Variance over the pixels of each patch and colour, at every pixel: `(B, 3, H, W)` to the same."""
+    """Variance over the pixels of each patch and color, at every pixel: `(B, 3, H, W)` to the same."""
     mean, square = (F.avg_pool2d(x, size) for x in (images, images.square()))
     return F.interpolate((square - mean.square()).clamp_min(0), scale_factor=size)

@@ -1,4 +1,4 @@
-"""Where the foreground is: attention maps that guide the local experts, from boxes, saliency or nowhere.
+"""Foreground attention maps that guide the local experts: from boxes, from saliency, or uniform.
 
 The map that the paper learns with detectors is in `detectors.py`.
 """

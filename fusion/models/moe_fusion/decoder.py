@@ -11,7 +11,7 @@ from fusion.models.moe_fusion.local import Gates, Mixed
 
 
 class Float32Conv(nn.Conv2d):
-    """A convolution that leaves autocast: in bfloat16, bright pixels of an image would be a grey level of 1/256 apart."""
+    """A convolution that leaves autocast: in bfloat16, bright pixels of an image would be a gray level of 1/256 apart."""
 
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Conv2d`."""
@@ -37,7 +37,7 @@ class MixtureOfGlobalExperts(nn.Module):
         top_k: K.
         router: makes the gate's router.
         widths: channels between an expert's convolutions.
-        grid: of the gate's view.
+        grid: height and width that the gate sees.
         resample: onto the grid, see `fusion.models.moe_fusion.image_routing`.
         mix: how experts combine, see `fusion.moe.dispatch`.
     """

@@ -119,7 +119,7 @@ class DetectorAttention(Attention):
         """Four terms per detector: `a_rpn_class` to `b_roi_box`."""
         if not self.learns_from_boxes:
             return {}
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for name, detector in (("a", self.detector_a), ("b", self.detector_b)):
             found = detector.losses(attention.detail[f"features_{name}"], attention.detail["size"], boxes, labels)
             terms |= {f"{name}_{term}": value for term, value in found.items()}

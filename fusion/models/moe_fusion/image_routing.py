@@ -86,7 +86,7 @@ def dispatch_images(
 ) -> Tensor:
     """Run every expert on the images that route to it, and combine by the gates, in float32.
 
-    Experts that are whole networks are worth the one look at the gates on the host that this takes. In training an
+    Each expert is a whole network, so one host synchronisation to read the gates pays off. In training an
     expert that nobody chose runs on an empty batch: it then has a gradient of zero, as in the released code, and not none.
 
     Args:

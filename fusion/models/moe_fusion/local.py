@@ -98,7 +98,7 @@ class MixtureOfLocalExperts(LocalPart):
         router: makes the gates' routers.
         hidden: inner channels of an expert.
         background: False leaves the background mixture out, as Sec. 3.2 reads; Fig. 6 and the released code have it.
-        grid: of the gates' view.
+        grid: height and width that the gates see.
         resample: onto the grid, see `fusion.models.moe_fusion.image_routing`.
         mix: how experts combine, see `fusion.moe.dispatch`.
     """

@@ -1,4 +1,4 @@
-"""What MoE-Fusion's fusion network is trained with (Eq. 5, and the released code for what the paper leaves open)."""
+"""Training objective of MoE-Fusion (Eq. 5, and the released code where the paper leaves it open)."""
 
 from collections.abc import Mapping
 

@@ -20,7 +20,7 @@ from fusion.models.moe_fusion.network import MoEFusionNetwork
 from fusion.models.output import FusionOutput
 
 log = logging.getLogger(__name__)
-COLORS = ("visible", "grey")
+COLORS = ("visible", "gray")
 
 
 class MoEFusion(FusionModel):
@@ -35,7 +35,7 @@ class MoEFusion(FusionModel):
         num_experts: N of each mixture, even.
         top_k: K.
         network: further arguments of `MoEFusionNetwork`.
-        color: "visible" gives RGB with the chroma of `a`, "grey" the fused luma alone.
+        color: "visible" gives RGB with the chroma of `a`, "gray" the fused luma alone.
         work_size: height and width that pairs are resized to and fused at, as in the released code (480x640); None fuses
             them as they are.
         detection: weight of the detectors' losses.
@@ -72,7 +72,7 @@ class MoEFusion(FusionModel):
         self.attention = attention
         self.network = MoEFusionNetwork(local, decoder, router, num_experts, top_k, **(network or {}))
         self.loss = loss
-        self.color, self.detection, self.decay_all = color, detection, decay_all
+        self.color, self.detection, self.decay_all = "gray" if color == "grey" else color, detection, decay_all
         self.work_size = None if work_size is None else (int(work_size[0]), int(work_size[1]))
         self._attention_loaded = False
         if weights is not None:
@@ -86,7 +86,7 @@ class MoEFusion(FusionModel):
             raise ConfigError(f"model.top_k={k} must lie in 1..model.num_experts={n}")
         if str(config["local"].get("_target_", "")).endswith("MixtureOfLocalExperts") and n % 2:
             raise ConfigError(f"model.num_experts={n} must be even: half serve the visible, half the infrared image")
-        if config.get("color", COLORS[0]) not in COLORS:
+        if config.get("color", COLORS[0]) not in (*COLORS, "grey"):  # grey: runs of version 0.1
             raise ConfigError(f"model.color={config['color']} is not one of {', '.join(COLORS)}")
         size = config.get("work_size")
         if size is not None and (len(size) != 2 or min(size) < 1):
@@ -108,7 +108,7 @@ class MoEFusion(FusionModel):
 
     # Forward ---------------------------------------------------------------------------------------------------------
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         a: Tensor,
         b: Tensor,
@@ -130,7 +130,7 @@ class MoEFusion(FusionModel):
             show_experts: put every expert's output into `extras["experts"]`, by site, `(N, B, C, H, W)`.
 
         Returns:
-            `fused` `(B, 3, H, W)`, or `(B, 1, H, W)` for "grey"; extras: `luma` (not bounded), `luma_a`, `luma_b`,
+            `fused` `(B, 3, H, W)`, or `(B, 1, H, W)` for "gray"; extras: `luma` (not bounded), `luma_a`, `luma_b`,
             `attention`, `detail` of the attention.
 
         Raises:
@@ -142,7 +142,7 @@ class MoEFusion(FusionModel):
         guide = self.attention(luma_a, luma_b, boxes) if attention is None else _given(attention, luma_a)
         mixed = self.network(luma_a, luma_b, guide.map, gates, show_experts)
         luma = mixed.features
-        fused = luma.clamp(0, 1) if self.color == "grey" else join_luma(luma.clamp(0, 1), chroma.float())
+        fused = luma.clamp(0, 1) if self.color == "gray" else join_luma(luma.clamp(0, 1), chroma.float())
         extras: dict[str, Any] = {"luma": luma, "luma_a": luma_a.float(), "luma_b": luma_b.float()}
         extras |= {"attention": guide.map.float(), "detail": guide}
         if show_experts:
@@ -205,7 +205,7 @@ class MoEFusion(FusionModel):
         if stage != "fit" or self._attention_loaded:
             return
         self._attention_loaded = True
-        if self.trainer.fast_dev_run:
+        if getattr(self.trainer, "fast_dev_run", False):
             log.info("fast_dev_run: no pretrained weights are loaded")
             return
         self.attention.load_pretrained()
@@ -233,6 +233,7 @@ def _given(attention: Tensor, like: Tensor) -> AttentionMap:
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """As training data are resized (PairTransform's `resize`): antialiased, bicubic, within [0, 1]."""
     if tuple(image.shape[-2:]) == size:
         return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+    return F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)

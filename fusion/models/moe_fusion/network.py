@@ -1,6 +1,7 @@
 """MoE-Fusion's network: two dense encoders, local mixtures, and a mixture of decoders (Fig. 2b)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class MoEFusionNetwork(nn.Module):
         router: makes a router from `dim`, N and K.
         num_experts: N of each mixture.
         top_k: K.
-        channels: of a convolution in the encoders.
+        channels: width of an encoder convolution.
         dense_relu: see `DenseEncoder`.
     """
 
@@ -41,7 +42,8 @@ class MoEFusionNetwork(nn.Module):
         self.local = local(channels=channels, **mixture)
         width = 2 * self.encoder_a.dense_channels + self.local.out_channels
         self.decoder = decoder(in_channels=width, **mixture)
-        self.sites = (*self.local.sites, *self.decoder.sites)
+        own: Any = self.decoder.sites
+        self.sites: tuple[str, ...] = (*self.local.sites, *own)
 
     def forward(
         self, a: Tensor, b: Tensor, attention: Tensor, gates: Gates | None = None, show_experts: bool = False

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fusion.data.batch import FusionBatch
-from fusion.errors import ConfigError, WeightsError
+from fusion.errors import ConfigError
 from fusion.hub import load_strict, locate, read_state
 from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.models.base import FusionModel
-from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 
 SEES = ("rgb", "luma")
@@ -31,10 +30,12 @@ class ReferenceFusion(FusionModel):
         mean, std: normalisation of its input, undone on its output; one value per channel. None: [0, 1] as it is.
         multiple: sides that the network accepts are multiples of this; images are reflected up to it and cropped back.
         stretch: spread each fused image over [0, 1], as some released test scripts do.
-        source: where its weights are and their licence, for messages. Given, the model refuses to fuse without weights.
+        source: where its weights are and their licence, for the message that refuses to fuse without them; None: the network
+            needs none.
         base: see `FusionModel`.
     """
 
+    least_side = 2  # some networks reflect their edges, which one pixel cannot be
     mean: Tensor
     std: Tensor
 
@@ -53,7 +54,8 @@ class ReferenceFusion(FusionModel):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        self.native_color = "rgb" if sees == "rgb" else "a" if chroma == "a" else "merged"
         self.sees, self.chroma, self.swap, self.stretch = sees, chroma, swap, stretch
         self.size_multiple, self.source = multiple, source
         channels = 1 if sees == "luma" else 3
@@ -62,7 +64,14 @@ class ReferenceFusion(FusionModel):
             if len(given) != channels:
                 raise ConfigError(f"model.{name} has {len(given)} values, expected {channels} for sees={sees}")
             self.register_buffer(name, torch.tensor(given).view(-1, 1, 1), persistent=False)
-        self.has_weights = source is None
+        name = type(self.network).__name__.removesuffix("Network")
+        if source is not None:
+            self.weights_help = (
+                f"the weights of {name} are not part of this package; get them from {source} and give ckpt_path=FILE or "
+                "model.weights=FILE"
+            )
+        else:
+            self.network.requires_grad_(False)  # a network that brings what it needs
         if weights is not None:
             self.load_weights(weights)
 
@@ -87,12 +96,6 @@ class ReferenceFusion(FusionModel):
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
         counters = {key for key in self.network.state_dict() if key.endswith("num_batches_tracked")}
         load_strict(self.network, state, weights, may_miss=counters)
-        self.has_weights = True
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint has weights."""
-        super().on_load_checkpoint(checkpoint)
-        self.has_weights = True
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif") -> FusionOutput:  # type: ignore[override]
         """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is not clipped unless it is stretched or joined with chroma."""
@@ -110,11 +113,6 @@ class ReferenceFusion(FusionModel):
             fused = torch.where(high > low, (fused - low) / (high - low).clamp_min(1e-12), fused)
         return FusionOutput(fused)
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
-        """See `FusionModel.fuse`; refuses to fuse with random weights."""
-        self._refuse_random()
-        return super().fuse(a, b, task, **controls)
-
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """There are none.
 
@@ -126,15 +124,3 @@ class ReferenceFusion(FusionModel):
     def _run(self, a: Tensor, b: Tensor) -> Tensor:
         first, second = ((image - self.mean) / self.std for image in ((b, a) if self.swap else (a, b)))
         return self.network(first, second) * self.std + self.mean
-
-    def _evaluate(self, batch: FusionBatch) -> FusionOutput:
-        self._refuse_random()
-        return super()._evaluate(batch)
-
-    def _refuse_random(self) -> None:
-        if not self.has_weights:
-            name = type(self.network).__name__.removesuffix("Network")
-            raise WeightsError(
-                f"{name} has no weights yet: they are not part of this package; get them from {self.source} and give "
-                "ckpt_path=FILE or model.weights=FILE"
-            )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fusion.errors import WeightsError
+from fusion.hub import differences
 from fusion.models.tcmoa.network import TCMoANetwork
 
 _OLD_NAMES = (
@@ -76,11 +77,10 @@ def convert_official(state: Mapping[str, Tensor], network: TCMoANetwork) -> dict
         if key.endswith("source_embedding"):
             rows = shifts.get(key.removesuffix(".source_embedding"))
             new[key] = _stack(rows).view(wanted[key].shape) if rows else torch.zeros_like(wanted[key])
-    missing, unknown = sorted(wanted.keys() - new.keys()), unknown + sorted(new.keys() - wanted.keys())
-    if missing or unknown:
+    if problems := differences(wanted, new | dict.fromkeys(unknown, torch.empty(0))):
         raise WeightsError(
-            f"this is no TC-MoA checkpoint for this configuration: missing {missing[:5]}, unexpected {unknown[:5]} "
-            f"({len(missing)} and {len(unknown)} in all); check model.backbone, model.tau and model.num_experts"
+            f"this is no TC-MoA checkpoint for this configuration: {problems}; check model.backbone, model.tau and "
+            "model.num_experts"
         )
     return new
 

@@ -1,6 +1,7 @@
 """The objectives TC-MoA is trained with: one per task (Eqs. 7-17), and the unified one it is compared against (Table 7)."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +125,7 @@ class TaskCustomizedLoss(TCMoALoss):
         mefssim: str = "stacked",
         signed_gradient: bool = True,
         patch: int = 16,
-        **shared: object,
+        **shared: Any,
     ) -> None:
         super().__init__(**shared)
         if weights not in WEIGHTS:
@@ -145,7 +146,7 @@ class TaskCustomizedLoss(TCMoALoss):
         """Weighted terms by name; their sum is the loss.
 
         Args:
-            output: of the network.
+            output: output of the network.
             batch: its task decides the objective.
             epoch: 0-based.
         """
@@ -186,7 +187,7 @@ class UnifiedLoss(TCMoALoss):
         shared: see `TCMoALoss`.
     """
 
-    def __init__(self, gradient: float = 1.0, pixel: float = 1.0, ssim: float = 1.0, **shared: object) -> None:
+    def __init__(self, gradient: float = 1.0, pixel: float = 1.0, ssim: float = 1.0, **shared: Any) -> None:
         super().__init__(**shared)
         self.gradient, self.pixel, self.ssim = gradient, pixel, ssim
 

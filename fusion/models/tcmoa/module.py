@@ -16,7 +16,7 @@ from fusion.models.base import FusionModel
 from fusion.models.compiled import is_compiled
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
-from fusion.models.tcmoa.network import TCMoANetwork
+from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
@@ -43,7 +43,7 @@ class TCMoA(FusionModel):
         top_k: K.
         tau, tau_shift: blocks per adapter site and where in its group the site lies; a pyramid has a site on every band.
         size_policy: how `fuse` treats sizes, see `fuse_any_size`; a pyramid takes any size.
-        color: "rgb" runs on the colour images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
+        color: "rgb" runs on the color images; "yuv" on their luma, with the chroma of the visible image (vif) or merged.
         prompt_lr_scale: factor on the learning rate of what makes the prompts (routers, experts and what they read), and of
             local gains.
         weights: name or path of weights for the whole network: a checkpoint of ours, or one of the official release.
@@ -109,6 +109,9 @@ class TCMoA(FusionModel):
         for key, known in (("size_policy", POLICIES), ("color", COLORS)):
             if config.get(key, known[0]) not in known:
                 raise ConfigError(f"model.{key}={config[key]} is not one of {', '.join(known)}")
+        mode = (config.get("network") or {}).get("down_mode", DOWN_MODES[0])
+        if mode not in DOWN_MODES:
+            raise ConfigError(f"model.network.down_mode={mode} is not one of {', '.join(DOWN_MODES)}")
 
     def load_weights(self, weights: str) -> None:
         """Load a checkpoint of this model, ours (trainable part alone, or all) or the official one.
@@ -144,7 +147,7 @@ class TCMoA(FusionModel):
         fast_groups = [{**group, "params": [p for p in group["params"] if p in faster], "lr": lr} for group in groups]
         return slow_groups + fast_groups
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         a: Tensor,
         b: Tensor,

@@ -1,4 +1,4 @@
-"""Where TC-MoA's adapters sit among the blocks."""
+"""Placement of TC-MoA's adapters among the blocks."""
 
 from fusion.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""How pictures of any size meet a network whose sides are multiples of a window."""
+"""Size policies: images of any size in a network that takes multiples of its window."""
 
 from collections.abc import Callable
 

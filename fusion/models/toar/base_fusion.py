@@ -58,7 +58,9 @@ class BaseFusion(FusionModel):
         """
         load_base(self.network, weights)
 
-    def forward(self, a: Tensor, b: Tensor, task: str = "vif") -> FusionOutput:
+    def forward(  # type: ignore[override]
+        self, a: Tensor, b: Tensor, task: str = "vif"
+    ) -> FusionOutput:
         """Fuse visible `a` with infrared `b`, `(B, 3, H, W)` in [0, 1], any size; `fused` is not clipped."""
         luma, chroma = color.split(a)
         infrared = b[:, :1]  # the first channel of an RGB file, as in the released code

@@ -1,5 +1,7 @@
 """The fusion and reconstruction block (FRB): gradient-driven feature fusion, decoder, reconstruction (Sec. 3.2, Fig. 3)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from kornia.filters import spatial_gradient
@@ -12,7 +14,7 @@ class GradientFusion(nn.Module):
     """FF: weighs the concatenated features by what their gradients show, Eqs. 1 and 2.
 
     Args:
-        channels: of the concatenated features.
+        channels: width of the concatenated features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -33,7 +35,7 @@ class Concatenation(nn.Module):
     """What stands for FF in Model I of Table 4.
 
     Args:
-        channels: of the concatenated features.
+        channels: width of the concatenated features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,7 +50,7 @@ class Reconstruction(nn.Sequential):
     """FFD and RB: `(B, C, H, W)` to luma `(B, 1, H, W)` in [0, 1].
 
     Args:
-        channels: of the fused features.
+        channels: width of the fused features.
         blocks: residual blocks of the decoder, M.
     """
 
@@ -71,7 +73,7 @@ def _mlp(channels: int) -> nn.Sequential:
 
 
 def _convs(channels: int) -> nn.Sequential:
-    reflected = {"padding": 1, "padding_mode": "reflect"}
+    reflected: dict[str, Any] = {"padding": 1, "padding_mode": "reflect"}
     return nn.Sequential(
         nn.Conv2d(channels, 2 * channels, 3, **reflected), nn.ReLU(), nn.Conv2d(2 * channels, channels, 3, **reflected)
     )

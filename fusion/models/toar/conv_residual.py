@@ -11,7 +11,7 @@ SLOPE = 0.2
 
 def conv_bn(in_channels: int, out_channels: int, **conv: Any) -> nn.Sequential:
     """3x3 convolution, batch norm, leaky ReLU; reflected by one pixel unless `conv` says otherwise."""
-    options = {"padding": 1, "padding_mode": "reflect"} | conv
+    options: dict[str, Any] = {"padding": 1, "padding_mode": "reflect"} | conv
     return ConvNorm(
         nn.Conv2d(in_channels, out_channels, 3, **options), nn.BatchNorm2d(out_channels), nn.LeakyReLU(SLOPE)
     )
@@ -40,7 +40,7 @@ class ConvResidualBlock(nn.Module):
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
-        dilated = {"padding": 2, "dilation": 2, "padding_mode": "zeros"}
+        dilated: dict[str, Any] = {"padding": 2, "dilation": 2, "padding_mode": "zeros"}
         self.first = conv_bn(channels, growth, **dilated)
         self.second = conv_bn(channels + growth, growth, **dilated)
         self.back = nn.Sequential(nn.Conv2d(channels + 2 * growth, channels, 1), nn.LeakyReLU(SLOPE))

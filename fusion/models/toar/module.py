@@ -48,6 +48,7 @@ class TOAR(FusionModel):
     """
 
     native_color = "a"
+    explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
         "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
@@ -116,7 +117,7 @@ class TOAR(FusionModel):
         """Whether instructions change anything: the prompts were trained, or loaded."""
         return self._has_weights or self.regulation.is_trained
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, a: Tensor, b: Tensor, task: str = "vif", *, instruction: Instruction | None = None, strength: float = 1.0
     ) -> FusionOutput:
         """Fuse visible `a` with infrared `b`, `(B, 3, H, W)` in [0, 1], any size; `fused` is not clipped.

@@ -19,7 +19,7 @@ class BaseFusionNetwork(nn.Module):
 
     Args:
         blocks: residual blocks per encoder and in the decoder, M (Sec. 4.2).
-        channels: of each encoder (released code).
+        channels: width of each encoder (released code).
         fusion: "gradient" (FF) or "concat" (Model I of Table 4).
 
     Raises:
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
     """IR-E or VI-E: a stem of two convolutions and M residual blocks.
 
     Args:
-        channels: of the features.
+        channels: width of the features.
         blocks: M.
     """
 

@@ -1,8 +1,9 @@
 """Task-oriented adaptive regulation (T-OAR): prompts made from an instruction and injected into features (Sec. 3.3)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from fusion.models.toar.dynamic_conv import dynamic_conv2d
 SOURCES = ("infrared", "visible")
 
 
-class PromptInjection(nn.Module):
+class PromptInjection(nn.Module, ABC):
     """One site: features of one encoder and the instruction to a prompt that is added to them, Eqs. 7 and 8.
 
     Subclasses say how the two meet, in `meet`.
@@ -36,12 +37,12 @@ class PromptInjection(nn.Module):
         self.last: nn.Module = nn.Identity()
         if zero_conv:
             self.last = nn.Conv2d(channels, channels, 1)
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            for parameter in self.last.parameters():
+                nn.init.zeros_(parameter)
 
+    @abstractmethod
     def meet(self, features: Tensor, text: Tensor) -> Tensor:
         """Features `(B, C, H, W)` and instruction `(B, text_dim)` to `(B, C, H, W)`."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor, text: Tensor) -> Tensor:
         """The prompt `(B, C, H, W)`."""
@@ -142,7 +143,8 @@ class Regulation(nn.Module):
         share_adapter: bool = True,
     ) -> None:
         super().__init__()
-        kind = getattr(site, "func", site).text  # of the class, also where the configuration made a partial of it
+        made: Any = getattr(site, "func", site)
+        kind = made.text  # of the class, also where the configuration made a partial of it
         names = [f"{source}_{index}" for source in SOURCES for index in range(sites)]
         dim = adapted_dim if kind == "adapted" else text_dim
         self.sites = nn.ModuleDict({name: site(channels=channels, text_dim=dim) for name in names})

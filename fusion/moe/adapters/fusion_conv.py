@@ -1,6 +1,20 @@
 """The bottleneck convolutions that turn summed source features into fusion features."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
+
+from fusion.moe.routers import TaskWeights
+
+
+class Weighted(NamedTuple):
+    """Two streams `(B, h, w, C)`, their prompts `(B, h, w, 1)`, and `sum`, `p_a a + p_b b`."""
+
+    a: Tensor
+    b: Tensor
+    p_a: Tensor
+    p_b: Tensor
+    sum: Tensor
 
 
 class BottleneckConv(nn.Sequential):
@@ -24,3 +38,21 @@ class BottleneckConv(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """`(B, h, w, C)` to `(B, h, w, C)`."""
         return super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def merge(self, weighted: Weighted, embedding: Tensor, task: TaskWeights) -> Tensor:
+        """Fused tokens `(B, h, w, C)` of two streams (Eq. 5).
+
+        Args:
+            weighted: the streams and their prompts.
+            embedding: `s_a + s_b`, `(C,)`.
+            task: index, or `(num_tasks,)` weights.
+        """
+        return self(weighted.sum + embedding)
+
+
+class NoFusionConv(nn.Identity):
+    """Nothing but the sum: supplement Fig. 12, without the fusion convolutions."""
+
+    def merge(self, weighted: Weighted, embedding: Tensor, task: TaskWeights) -> Tensor:
+        """See `BottleneckConv.merge`."""
+        return weighted.sum + embedding

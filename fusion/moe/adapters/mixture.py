@@ -1,5 +1,6 @@
 """The task-customized mixture of adapters (TC-MoA Sec. 3.2): prompts from routed experts, fusion driven by the prompts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from fusion.errors import ConfigError
 from fusion.moe.adapters.base import Adapter, PromptControl, SiteOutput
-from fusion.moe.adapters.fusion_conv import BottleneckConv
+from fusion.moe.adapters.fusion_conv import BottleneckConv, NoFusionConv, Weighted
 from fusion.moe.adapters.residual_conv import ResidualConv
 from fusion.moe.dispatch import DISPATCHES, MIXES, dispatch
 from fusion.moe.routers import TaskWeights, of_task
@@ -15,7 +16,12 @@ from fusion.moe.routing import Routing
 
 SOURCE_EMBEDDINGS = ("learnable", "frozen_random", "none")
 PROMPT_ORDERS = ("mean_sigmoid", "sigmoid_mean")
-FUSION_LAYERS = {"conv": BottleneckConv, "residual": ResidualConv, "identity": nn.Identity}
+FUSION_LAYERS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "conv": lambda dim, reduction, tasks: BottleneckConv(dim, reduction),
+    "residual": ResidualConv,
+    "identity": NoFusionConv,
+}
+"""Fusion layers by name, made from D, the reduction and the number of tasks."""
 
 
 class MixtureSite(nn.Module):
@@ -27,6 +33,8 @@ class MixtureSite(nn.Module):
         dim: channels D of the streams.
         recipe: the adapter whose settings it follows.
     """
+
+    no_weight_decay = ("source_embedding",)
 
     def __init__(self, dim: int, recipe: "MixtureOfAdapters") -> None:
         super().__init__()
@@ -43,8 +51,7 @@ class MixtureSite(nn.Module):
         std = 0.0 if recipe.source_embedding == "none" else recipe.source_embedding_std
         embedding = torch.randn(tasks, 2, dim) * std
         self.source_embedding = nn.Parameter(embedding, requires_grad=recipe.source_embedding == "learnable")
-        layer = FUSION_LAYERS[recipe.fusion_layer]
-        self.fuse = layer(dim, recipe.reduction, tasks) if layer is ResidualConv else layer(dim, recipe.reduction)
+        self.fuse: Any = FUSION_LAYERS[recipe.fusion_layer](dim, recipe.reduction, tasks)
         self.alpha = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
@@ -61,10 +68,7 @@ class MixtureSite(nn.Module):
         p_a, p_b = control(prompts).unsqueeze(-1).unbind(1)
         s_a, s_b = of_task(self.source_embedding, task)
         mixed = torch.addcmul(p_a * a, p_b, b)
-        if isinstance(self.fuse, ResidualConv):
-            fused = self.fuse(mixed, a - b, p_a + p_b, s_a + s_b, task)
-        else:
-            fused = self.fuse(mixed + (s_a + s_b))  # Eq. 5
+        fused = self.fuse.merge(Weighted(a, b, p_a, p_b, mixed), s_a + s_b, task)  # Eq. 5
         fused = fused.to(a.dtype)
         return SiteOutput(
             a.lerp(fused, self.alpha), b.lerp(fused, self.alpha), prompts, routing

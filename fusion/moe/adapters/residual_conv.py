@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from fusion.moe.adapters.fusion_conv import BottleneckConv
+from fusion.moe.adapters.fusion_conv import BottleneckConv, Weighted
 from fusion.moe.routers import TaskWeights, of_task
 
 FAINT = 1e-5  # energy that is taken for none
@@ -27,9 +27,11 @@ class ResidualConv(BottleneckConv):
         num_tasks: tasks, each with slopes and biases of its own.
     """
 
+    no_weight_decay = ("gain_bias",)
+
     def __init__(self, dim: int, reduction: int = 4, num_tasks: int = 1) -> None:
         super().__init__(dim, reduction)
-        nn.init.zeros_(self[-1].weight)
+        nn.init.zeros_(self[-1].get_parameter("weight"))
         self.gain_weight = nn.Parameter(torch.zeros(num_tasks, dim // reduction, 2))
         self.gain_bias = nn.Parameter(torch.zeros(num_tasks, dim // reduction))
 
@@ -51,6 +53,10 @@ class ResidualConv(BottleneckConv):
         gain = 2 * ((energies * weight.movedim(1, -1)).sum(-1) + bias).sigmoid()
         added = self[2](detail * gain).permute(0, 2, 3, 1)
         return tokens / total.clamp_min(0.1) + embedding + added  # steered prompts may sum to nothing
+
+    def merge(self, weighted: Weighted, embedding: Tensor, task: TaskWeights) -> Tensor:
+        """See `BottleneckConv.merge`."""
+        return self(weighted.sum, weighted.a - weighted.b, weighted.p_a + weighted.p_b, embedding, task)
 
     def _narrow(self, tokens: Tensor) -> Tensor:
         return self[1](self[0](tokens.permute(0, 3, 1, 2)))  # (B, C / 4, h, w)

@@ -68,12 +68,12 @@ class LineProgress(ProgressBar):
             scores = {
                 key: f"{float(value):.4g}" for key, value in trainer.callback_metrics.items() if key.startswith("val/")
             }
-            line = self._line(trainer, int(self.total_train_batches) - 1, now)
+            line = self._line(trainer, trainer.fit_loop.epoch_loop.batch_idx, now)
             self._screen.write(line + "".join(f"  {key} {value}" for key, value in scores.items()))
             self._screen.end_line()
 
     def _line(self, trainer: Trainer, batch_idx: int, now: float) -> str:
-        total = self.total_train_batches
+        total = trainer.num_training_batches
         spent = max(now - self._first_time, 1e-9)
         steps = (trainer.global_step - self._first_step) / spent
         losses = "  ".join(f"{task} {float(loss):.4g}".strip() for task, loss in self._losses.items())

@@ -14,7 +14,7 @@ class StepSeed(Callback):
     generator state in checkpoints.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int = 0) -> None:
