@@ -78,7 +78,7 @@ class BenchmarkLoss(TCMoALoss):
         values: dict[str, Tensor] = {}
         for dtype in (torch.float32, torch.float64):
             names = [name for name in metrics if (name in PRECISE) == (dtype == torch.float64)]
-            values |= compute(a, b, fused.clamp(0, 1), names, colour="luma", dtype=dtype)
+            values |= compute(a, b, fused.clamp(0, 1), names, color="luma", dtype=dtype)
         for name in metrics:
             sign = 1 if info(name).higher_is_better else -1
             value = values[name]
@@ -94,7 +94,7 @@ class BenchmarkLoss(TCMoALoss):
     @staticmethod
     def _strongest(name: str, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():
-            own = [compute(x, x, x, [name], colour="luma", dtype=torch.float32)[name] for x in (a, b)]
+            own = [compute(x, x, x, [name], color="luma", dtype=torch.float32)[name] for x in (a, b)]
         return torch.maximum(*own)
 
     def _soft(self, table: Mapping[str, float], fused: Tensor, a: Tensor, b: Tensor) -> Terms:
