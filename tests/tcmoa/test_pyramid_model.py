@@ -68,6 +68,12 @@ def test_tiles_cover_a_side_once():
 
 def test_prompts_add_up_and_every_band_is_reported(model):
     output = model.fuse(*pair(), task="vif")
+    assert [tuple(p.shape[-2:]) for p in model.fuse(*pair(50, 70), task="vif").prompts] == [
+        (7, 9),
+        (13, 18),
+        (25, 35),
+        (50, 70),
+    ]
     assert output.sites == ["level.3", "level.2", "level.1", "level.0"]
     for prompt, routing in zip(output.prompts, output.routings, strict=True):
         torch.testing.assert_close(prompt.sum(1), torch.ones_like(prompt[:, 0]))
