@@ -46,10 +46,26 @@ class FSDP(ModelParallelStrategy):
         if not isinstance(next(module.parameters()), DTensor):
             module.configure_model = lambda: None  # Lightning insists on it
             mesh = self.device_mesh["data_parallel"]
+            scalars = {
+                p for p in module.parameters() if p.ndim == 0
+            }  # FSDP cannot share these out: every process has them
+            for scalar in scalars:
+                if scalar.requires_grad:
+                    scalar.register_post_accumulate_grad_hook(_average_gradient)
             for block in [inner for inner in module.modules() if isinstance(inner, Block)]:
-                fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward)
-            fully_shard(module, mesh=mesh, reshard_after_forward=self.reshard_after_forward)
+                self._shard(block, mesh, scalars)
+            self._shard(module, mesh, scalars)
         super().setup(trainer)
+
+    def _shard(self, module: Any, mesh: Any, scalars: set[Any]) -> None:
+        options = {"reshard_after_forward": self.reshard_after_forward, "ignored_params": scalars}
+        fully_shard(module, mesh=mesh, **options)
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    dist.all_reduce(parameter.grad)
+    parameter.grad /= dist.get_world_size()
 
 
 def sharded(trainer: Trainer) -> bool:

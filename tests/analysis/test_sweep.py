@@ -146,11 +146,10 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path) -> None:
     assert float(rows[0]["val/qabf"]) == pytest.approx(0.6)
     assert float(rows[0]["val/qabf std"]) == pytest.approx(0.02**0.5)
     assert "Best val/qabf: jobs 0, 1 (model.num_experts=2), 0.6000 ± 0.1414." in text.read_text()
-    assert (
-        len(sweep(tmp_path / "s", tmp_path / "out", {"average": []})) == 3
-    )  # as it is: a row per job and nothing else
-    with Image.open(figure) as picture:
-        assert picture.size[0] < picture.size[1]  # one column: the seed is no axis
+    other = sweep(tmp_path / "s", tmp_path / "each", {"average": []})
+    assert len(other) == 3  # a row per job and nothing else
+    with Image.open(figure) as averaged, Image.open(other[-1]) as each:
+        assert each.width == 2 * averaged.width  # the seed is no axis of its own
 
 
 def test_a_row_is_of_the_best_epoch_or_of_the_last(tmp_path: Path) -> None:
