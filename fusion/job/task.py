@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -80,9 +80,8 @@ class Task:
             with open_dict(cfg):
                 cfg.paths.output_dir = settings.runtime.output_dir
         if settings.mode == RunMode.MULTIRUN:
-            return self._run_in_sweep(
-                cfg, Path(settings.runtime.output_dir), OmegaConf.to_container(settings.overrides.task, resolve=False)
-            )
+            written = cast(list[str], OmegaConf.to_container(settings.overrides.task, resolve=False))
+            return self._run_in_sweep(cfg, Path(settings.runtime.output_dir), written)
         try:
             with environment(HYDRA_FULL_ERROR=self.full_error, HYDRA_MAIN_MODULE=None):
                 return self.main(cfg)
