@@ -63,7 +63,7 @@ def run(model: FusionModel, scene: Scene, **controls: Any) -> FusionOutput:
     return output if a.shape[-2:] == size else _cut(output, size, a.shape[-2:])
 
 
-def _cut(output: FusionOutput, size: tuple[int, int], whole: tuple[int, int]) -> FusionOutput:
+def _cut(output: FusionOutput, size: Sequence[int], whole: Sequence[int]) -> FusionOutput:
     prompts = [prompt[..., : _inside(prompt.shape[-2:], size, whole)[0], :] for prompt in output.prompts]
     prompts = [
         prompt[..., : _inside(full.shape[-2:], size, whole)[1]]
@@ -73,7 +73,7 @@ def _cut(output: FusionOutput, size: tuple[int, int], whole: tuple[int, int]) ->
     return replace(output, fused=output.fused[..., : size[0], : size[1]], prompts=prompts, routings=routings)
 
 
-def _cut_routing(routing: Routing, size: tuple[int, int], whole: tuple[int, int]) -> Routing:
+def _cut_routing(routing: Routing, size: Sequence[int], whole: Sequence[int]) -> Routing:
     if len(routing.shape) != 3:
         return routing  # one decision for the whole image
     height, width = _inside(routing.shape[1:], size, whole)

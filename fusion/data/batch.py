@@ -22,6 +22,7 @@ class FusionBatch(TypedDict):
     b: Tensor  # (B, 3, H, W) float32 RGB in [0, 1]
     task: str
     name: list[str]
+    dataset: NotRequired[list[str]]
     a_is_gray: list[bool]  # whether the file had one channel: writers give gray pairs back as gray
     b_is_gray: list[bool]
     reference: NotRequired[Tensor]  # (B, 3, H, W) ground-truth fusion

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -136,7 +136,7 @@ class PairDataset(Dataset[Sample], ABC):
         self.found = len(found)
         skip, limit = self.skip, self.limit
         if self.include is None and self.exclude is None:
-            known = {"published": self.published_count, "cuts": self.cuts, "last_skip": self.last_skip}
+            known: dict[str, Any] = {"published": self.published_count, "cuts": self.cuts, "last_skip": self.last_skip}
             skip, limit = shrink(skip, limit, there=len(found), where=f"{self.name} ({self.root})", **known)
         selected = select(
             found,

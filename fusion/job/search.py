@@ -115,11 +115,15 @@ def _space(optuna: Any, override: Override) -> Any:
     log = "log" in getattr(value, "tags", ())
     try:
         if isinstance(value, IntervalSweep):
-            if isinstance(value.start, int) and isinstance(value.end, int):
-                return IntDistribution(value.start, value.end, log=log)
-            return FloatDistribution(float(value.start), float(value.end), log=log)
-        if isinstance(value, RangeSweep) and all(isinstance(x, int) for x in (value.start, value.stop, value.step)):
-            return IntDistribution(value.start, value.stop - 1, step=1 if log else value.step, log=log)  # type: ignore[operator]
+            low, high = value.start, value.end
+            assert low is not None and high is not None  # Hydra's parser fills both
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low), float(high), log=log)
+        if isinstance(value, RangeSweep):
+            start, stop, step = value.start, value.stop, value.step
+            if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+                return IntDistribution(start, stop - 1, step=1 if log else step, log=log)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
     return CategoricalDistribution(tuple(override.sweep_string_iterator()))

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def run_grid(
         (combinations,) = BasicSweeper.split_arguments(overrides, None)
         numbered = any(driver.folder_name(combinations[0], number) != str(number) for number in (0, 1))
         for given in drop_impossible(sweep, combinations, driver.check):
-            sweep.add(given, keys, (lambda n, given=given: driver.folder_name(given, n)) if numbered else str)
+            sweep.add(given, keys, partial(driver.folder_name, given) if numbered else str)
         sweep.check_same(keys)
         jobs = to_run(sweep, order, max_jobs)
         print(sweep.describe(jobs), flush=True)

@@ -80,9 +80,9 @@ def image_batch(image: Image, name: str = "image") -> Tensor:
     Raises:
         DataError: another shape, type or range.
     """
-    tensor = _from_array(image, name) if isinstance(image, np.ndarray) else image
-    if not isinstance(tensor, Tensor):
+    if not isinstance(image, Tensor | np.ndarray):
         raise DataError(f"{name}: expected a tensor or a numpy array, not {type(image).__name__}")
+    tensor = _from_array(image, name) if isinstance(image, np.ndarray) else image
     if tensor.ndim == 2:
         tensor = tensor[None]
     if tensor.ndim == 3:

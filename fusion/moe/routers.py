@@ -78,7 +78,7 @@ class NoisyTopKRouter(nn.Module):
         """Route `(T, D)` tokens. A vector of task weights mixes the tasks' gates, each already top-k-softmaxed."""
         if not self.task_specific:
             return self._route(tokens, 0)
-        if is_index(task):
+        if isinstance(task, int) or is_index(task):
             return self._route(tokens, task)
         return mix_routings([(weight, self._route(tokens, t)) for t, weight in enumerate(task.tolist()) if weight])
 
@@ -127,7 +127,7 @@ class SoftmaxRouter(nn.Module):
         """Route `(T, D)` tokens."""
         if not self.task_specific:
             task = 0
-        if not is_index(task):
+        if not (isinstance(task, int) or is_index(task)):
             return mix_routings([(weight, self(tokens, t)) for t, weight in enumerate(task.tolist()) if weight])
         logits = tokens @ of_task(self.w_gate, task)
         weights = logits.softmax(dim=-1)

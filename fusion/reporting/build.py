@@ -80,7 +80,7 @@ def sweep_report(folder: Path, path: Path | None, options: Mapping[str, Any]) ->
     chosen = best.jobs[0] if best is not None else table.jobs[0]
     labels = {entry["name"]: entry["label"] for entry in plan.get("jobs", [])}
     runs = {labels.get(job.name, job.name): read_run(folder / job.name) for job in table.jobs}
-    about = [
+    about: list[list[Any]] = [
         ["folder", str(folder.absolute())],
         ["jobs", f"{len(table.jobs)} with results, {len(table.failed)} without"],
         ["swept", ", ".join(table.keys)],
@@ -151,11 +151,11 @@ def _scores(runs: Mapping[str, Run]) -> Section:
     if metrics:
         rows = [[name, run.best()[0], *(best[name].get(key) for key in metrics)] for name, run in runs.items()]
         tables.append(Table(["run", "epoch", *metrics], rows, "each run at its best epoch", wide=True))
-    rows = [row | {"method": name} for name, run in runs.items() for row in _own(run)]
-    if rows:
-        header = list(dict.fromkeys(key for row in rows for key in row))
-        tables.append(Table(header, [[row.get(key) for key in header] for row in rows], "evaluations", wide=True))
-        tables += beside(rows, experiments_dir())
+    scored = [row | {"method": name} for name, run in runs.items() for row in _own(run)]
+    if scored:
+        header = list(dict.fromkeys(key for row in scored for key in row))
+        tables.append(Table(header, [[row.get(key) for key in header] for row in scored], "evaluations", wide=True))
+        tables += beside(scored, experiments_dir())
     return Section("Scores", "" if tables else "No scores yet.", tables=tables)
 
 

@@ -20,7 +20,14 @@ from fusion.training.callbacks.loggers import has_account
 EXTRA = "the package wandb-workspaces: pip install 'image-fusion[sweep]'"
 PICTURES = ["val/panel"]
 TABLES = ["val/scores", "val/pictures"]
-NO_REPORT = {"analyses": [], "cost": None, "device": "auto", "part": "val", "pairs_per_task": 1, "max_side": None}
+NO_REPORT: dict[str, Any] = {
+    "analyses": [],
+    "cost": None,
+    "device": "auto",
+    "part": "val",
+    "pairs_per_task": 1,
+    "max_side": None,
+}
 
 
 def dashboard(cfg: DictConfig) -> str:

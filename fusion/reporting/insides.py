@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fusion.models.base import FusionModel
 from fusion.reporting.page import Section, Table, image_file
 from fusion.reporting.runs import Run
 
-KINDS = {
+KINDS: dict[str, tuple[str, Callable[[Study], list[Path]], dict[str, Any], str]] = {
     "routing": ("Routing", routing, {"maps": 2, "map_site": None}, "TC-MoA Figs. 2b and 14"),
     "prompts": ("Prompts", prompts, {"pairs": 1, "sites": 4, "alphas": [], "betas": []}, "prompt maps of both sources"),
     "bias": ("Intensity bias", bias, {}, "TC-MoA Fig. 13"),

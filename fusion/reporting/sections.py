@@ -25,7 +25,7 @@ def what_was_run(run: Run) -> Section:
     machine = f"{hardware.get('host')}, {hardware.get('cpus')} processors, {gpus}" if hardware else None
     versions = ", ".join(f"{name} {number}" for name, number in (part.get("versions") or {}).items())
     command = part.get("command") or []
-    rows = [
+    rows: list[list[Any]] = [
         ["folder", str(run.folder)],
         ["status", part.get("status")],
         ["parts", str(len(run.manifest.get("parts") or [])) if run.manifest.get("parts") else None],

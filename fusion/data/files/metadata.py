@@ -75,7 +75,7 @@ def profile_name(icc: bytes) -> str:
         return "unnamed profile"
 
 
-def _dpi(info: dict[str, Any]) -> tuple[float, float] | None:
+def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
     dpi = info.get("dpi")
     try:
         across, down = (float(x) for x in dpi)  # type: ignore[union-attr]

@@ -64,7 +64,9 @@ def from_pillow(image: Image.Image, path: Path | None = None, pages: int = 1, pa
         image = image.convert("L")
     elif mode == "LAB":
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        image = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, rgb, "LAB", "RGB"))
+        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, rgb, "LAB", "RGB"))
+        assert converted is not None  # it is only where an image is changed in place
+        image = converted
         notes.append("Lab converted to sRGB")
         metadata = _without_profile(metadata)
     elif mode == "CMYK":

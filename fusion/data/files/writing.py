@@ -201,8 +201,7 @@ def _exr(path: Path, raster: Raster, how: Compression, suffix: str) -> None:
     except ModuleNotFoundError:
         raise DataError(f"{path}: writing OpenEXR needs: python -m pip install 'image-fusion[formats]'") from None
     values = _interleaved(raster)
-    names = "Y" if raster.channels == "gray" else "RGB"
-    names = [*names, "A"] if raster.alpha is not None else [*names]
+    names = [*("Y" if raster.channels == "gray" else "RGB"), *("" if raster.alpha is None else "A")]
     stacked = values[..., None] if values.ndim == 2 else values
     channels = {name: np.ascontiguousarray(stacked[..., i]) for i, name in enumerate(names)}
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}

@@ -47,8 +47,10 @@ def check_fit(fit: Fit) -> Fit:
     if isinstance(fit, str):
         if fit in FITS:
             return fit
-    elif isinstance(fit, Sequence) and len(fit) == 3 and all(isinstance(x, int | float) for x in fit) and fit[0] > 0:
-        return [float(x) for x in fit]
+    elif isinstance(fit, Sequence) and len(fit) == 3 and all(isinstance(x, int | float) for x in fit):
+        scale, dx, dy = (float(x) for x in fit)
+        if scale > 0:
+            return [scale, dx, dy]
     raise ConfigError(
         f"fit={fit}: expected {', '.join(FITS)} or [scale,dx,dy]: its size in pixels of the other source, and where"
     )

@@ -73,7 +73,8 @@ def on_one_grid(
     """
     geometry = geometry or Geometry()
     result, notes = list(rasters), []
-    base = list(labels).index(geometry.match_size) if geometry.match_size in labels else 0
+    wanted = geometry.match_size
+    base = list(labels).index(wanted) if wanted is not None and wanted in labels else 0
     target = result[base]
     if len({raster.size for raster in result}) > 1 and geometry.match_size is None:
         raise DataError(size_message(result))

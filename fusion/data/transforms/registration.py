@@ -196,7 +196,7 @@ def _features(a: np.ndarray, b: np.ndarray, motion: str) -> np.ndarray | None:
         keys, found = detector.detectAndCompute((image * 255).astype(np.uint8), None)
         if found is None or len(keys) < 8:
             return None
-        points.append(np.float32([key.pt for key in keys]))
+        points.append(np.array([key.pt for key in keys], dtype=np.float32))
         words.append(found)
     pairs = cv2.BFMatcher().knnMatch(words[0], words[1], k=2)
     good = [m for m, *rest in pairs if rest and m.distance < 0.8 * rest[0].distance]

@@ -48,7 +48,7 @@ class ResampledDetectionScores:
         """Add what was found in a batch."""
         boxes, labels = boxes_of(batch)
         sets = batch.get("dataset") or [""] * len(boxes)
-        for found, box, label, name, dataset in zip(prediction, boxes, labels, batch["name"], sets, strict=True):  # type: ignore[arg-type]
+        for found, box, label, name, dataset in zip(prediction, boxes, labels, batch["name"], sets, strict=True):
             self._images.append((f"{dataset}/{name}", self._match(found, box, label)))
 
     def compute(self) -> dict[str, float | None]:

@@ -23,8 +23,9 @@ def load_released(network: nn.Module, weights: str | Path | None, who: str) -> N
     if not weights:
         raise ConfigError(f"the weights of {who} are not part of this package: give weights=FILE (see conf/downstream)")
     path = locate(weights)
-    if hasattr(network, "open"):
-        network.open(path)
+    open_file = getattr(network, "open", None)
+    if open_file is not None:
+        open_file(path)
         return
     counters = {key for key in network.state_dict() if key.endswith("num_batches_tracked")}
     load_strict(network, read_state(path), str(weights), may_miss=counters)

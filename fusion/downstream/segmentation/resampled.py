@@ -36,7 +36,7 @@ class ResampledSegmentationScores:
         classes = len(self.class_names)
         sets = batch.get("dataset") or [""] * len(prediction)
         masks = masks_of(batch).to(prediction.device)
-        for found, mask, name, dataset in zip(prediction, masks, batch["name"], sets, strict=True):  # type: ignore[arg-type]
+        for found, mask, name, dataset in zip(prediction, masks, batch["name"], sets, strict=True):
             counted = mask != IGNORE
             true, seen = mask[counted].long(), found[counted].long()
             if true.numel() and int(true.max()) >= classes:

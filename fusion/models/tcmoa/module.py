@@ -56,6 +56,7 @@ class TCMoA(FusionModel):
         "give ckpt_path=FILE (released checkpoints: https://github.com/YangSun22/TC-MoA) or ckpt_path=RUN_FOLDER, or take "
         "model=tcmoa_pyramid, which comes trained"
     )
+    task_indices: Tensor
 
     def __init__(
         self,

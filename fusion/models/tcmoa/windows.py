@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import RelPosBias
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -107,7 +108,7 @@ def window_biases(positions: Sequence[RelPosBias], dtype: torch.dtype) -> list[T
 
 
 def run_block(
-    block: nn.Module,
+    block: Block,
     x: Tensor,
     bias: Tensor | None = None,
     branch: nn.Module | None = None,
@@ -132,7 +133,7 @@ def run_block(
     return x + _mlp(block, x, branch)
 
 
-def _mlp(block: nn.Module, x: Tensor, branch: nn.Module | None) -> Tensor:
+def _mlp(block: Block, x: Tensor, branch: nn.Module | None) -> Tensor:
     normed = layer_norm(block.norm2, x)
     update = block.mlp(normed)
     return update if branch is None else update + branch(normed)
@@ -147,7 +148,7 @@ def layer_norm(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def windowed_block(
-    block: nn.Module,
+    block: Block,
     tokens: Tensor,
     window: int,
     shift: int = 0,

@@ -22,7 +22,8 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, D, H, W)`."""
-        conv, norm, activation = self
+        layers: Any = self  # its items are typed as plain modules
+        conv, norm, activation = layers
         if norm.training:
             return super().forward(features)
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()

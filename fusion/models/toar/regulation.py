@@ -156,7 +156,8 @@ class Regulation(nn.Module):
     def is_trained(self) -> bool:
         """Whether some site's closing convolution has left zero; sites without one cannot tell."""
         last = [site.last for site in self.sites.values()]
-        return any(bool(layer.weight.any() or layer.bias.any()) for layer in last if isinstance(layer, nn.Conv2d))
+        values = [value for layer in last if isinstance(layer, nn.Conv2d) for value in (layer.weight, layer.bias)]
+        return any(bool(value.any()) for value in values if value is not None)
 
     def adapt(self, text: Tensor) -> dict[str, Tensor]:
         """Text features `(B, text_dim)` to what each site gets, by site."""

@@ -147,9 +147,9 @@ def _pairs(batch: Any) -> int:
 
 def _total(trainer: Trainer) -> int | None:
     """Pairs of the evaluation, where the data know their number and no limit is set."""
-    part = {TrainerFn.TESTING: "test", TrainerFn.VALIDATING: "val", TrainerFn.PREDICTING: "predict"}.get(
-        trainer.state.fn
-    )  # type: ignore[arg-type]
+    known: dict[TrainerFn | None, str]
+    known = {TrainerFn.TESTING: "test", TrainerFn.VALIDATING: "val", TrainerFn.PREDICTING: "predict"}
+    part = known.get(trainer.state.fn)
     sets = getattr(trainer.datamodule, "parts", {}).get(part)  # type: ignore[attr-defined]
     limit = {"test": trainer.limit_test_batches, "val": trainer.limit_val_batches}.get(str(part), 1.0)
     if not sets or limit != 1.0:

@@ -76,7 +76,7 @@ class RoutingMonitor(Callback):
                 values[f"routing/{task}/{name}"] = sum(row[name] for row in rows) / len(rows)
             values[f"routing/{task}/dead"] = sum(row["dead"] for row in rows)
         pl_module.log_dict(values, batch_size=1)
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._warn(sites)
 
     def _warn(self, sites: dict[str, list[dict[str, float]]]) -> None:
