@@ -38,7 +38,7 @@ def plain(cfg: Any) -> Any:
         ConfigError: a mandatory value (`???`) is missing, or an interpolation points nowhere.
     """
     if not isinstance(cfg, DictConfig | ListConfig):
-        return cfg
+        return {key: plain(value) for key, value in cfg.items()} if isinstance(cfg, dict) else cfg
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -58,8 +58,7 @@ class FSDP(ModelParallelStrategy):
         super().setup(trainer)
 
     def _shard(self, module: Any, mesh: Any, scalars: set[Any]) -> None:
-        options = {"reshard_after_forward": self.reshard_after_forward, "ignored_params": scalars}
-        fully_shard(module, mesh=mesh, **options)
+        fully_shard(module, mesh=mesh, reshard_after_forward=self.reshard_after_forward, ignored_params=scalars)
 
 
 def _average_gradient(parameter: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.data.batch import TASKS, FusionBatch
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, WeightsError
 from fusion.hub import load_backbone, load_strict, locate, read_state
 from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.layers.mae import MAE
@@ -122,6 +122,8 @@ class TCMoA(FusionModel):
         """
         state = read_state(locate(weights))
         if any("blocks_MoA" in key or "blocks_SSF" in key for key in state):
+            if isinstance(self.network, PyramidNetwork):
+                raise WeightsError(f"{weights}: a released TC-MoA checkpoint, which needs an MAE backbone")
             self.network.load_state_dict(convert_official(state, self.network))
             return
         state = {key.removeprefix("network."): value for key, value in state.items()}

@@ -54,7 +54,7 @@ def _is_sound(trainer: Trainer, exception: BaseException) -> bool:
 
     Errors come before the optimiser changes anything, but an interruption may come while it does.
     """
-    loop = trainer.fit_loop.epoch_loop
+    loop: Any = trainer.fit_loop.epoch_loop
     step = loop.automatic_optimization.optim_progress.optimizer.step.current
     if isinstance(exception, KeyboardInterrupt) and step.ready != step.completed:
         return False
