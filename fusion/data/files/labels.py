@@ -1,5 +1,6 @@
 """Label files: VOC boxes, class maps, saliency maps."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ IGNORE = 255
 def read_voc_boxes(
     path: Path,
     classes: Sequence[str],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     offset: float = 1.0,
     difficult: bool = False,
     rescale: bool = False,
@@ -29,7 +30,7 @@ def read_voc_boxes(
     Args:
         path: the file.
         classes: names of the classes in the order of their numbers; objects of other classes are left out.
-        size: height and width of the image.
+        size: height and width of the image; None: as the file has it.
         offset: subtracted from all coordinates: 1 for those that count pixels from 1, as VOC does.
         difficult: keep objects that are marked difficult.
         rescale: scale the boxes where the file was made for another image size; otherwise that is refused.
@@ -45,10 +46,10 @@ def read_voc_boxes(
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"{path}: unreadable annotation ({error}); download or copy it again.") from error
-    height, width = size
+    height, width = size or (math.inf, math.inf)
     scale_x = scale_y = 1.0
     written = _written_size(root, path)
-    if written is not None and written != (height, width):
+    if size is not None and written is not None and written != size:
         if not rescale:
             raise DataError(
                 f"{path}: made for an image of {written[1]}x{written[0]}, but the image is {width}x{height}; set "
@@ -89,7 +90,7 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
         resize: bring a map of another size to that of the image (nearest neighbour); otherwise that is refused.
 
     Raises:
-        DataError: unreadable, a colour picture, numbers above 255, or another size.
+        DataError: unreadable, a color picture, numbers above 255, or another size.
     """
     try:
         with Image.open(path) as file:
@@ -101,7 +102,7 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
     ):
         values = values[..., 0]
     if values.ndim != 2:
-        raise DataError(f"{path}: a colour picture, expected class numbers in one channel; take the label folder.")
+        raise DataError(f"{path}: a color picture, expected class numbers in one channel; take the label folder.")
     if int(values.max(initial=0)) > 255 or int(values.min(initial=0)) < 0:
         raise DataError(f"{path}: values up to {values.max()}, expected class numbers from 0 to 255.")
     return _fit(torch.from_numpy(values.astype(np.uint8)), path, size, resize)
