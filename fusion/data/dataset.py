@@ -60,7 +60,7 @@ class PairDataset(Dataset[Sample], ABC):
     splits: ClassVar[tuple[str, ...]] = ("all",)
     counts: ClassVar[tuple[int, ...]] = ()
     """Pairs of each split as published; empty where papers differ."""
-    is_random: ClassVar[bool] = False
+    is_random: bool = False
     """Whether `draw` depends on the seed even without a transform."""
 
     def __init__(

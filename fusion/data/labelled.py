@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_area, clip_boxes_to_image
 
 from fusion.data.dataset import PairDataset
 from fusion.data.files.boxes import BoxFiles
 from fusion.data.files.labels import IGNORE, read_class_map, read_saliency
 from fusion.data.files.pairs import Pair, list_images
-from fusion.data.sample import Sample
+from fusion.data.sample import Sample, Transform
+from fusion.data.seeds import derive_seed
+from fusion.data.transforms.mosaic import mosaic
 from fusion.errors import ConfigError, DataError
 from fusion.names import first_five, fold
 
@@ -94,6 +97,10 @@ class LabelledDataset(PairDataset):
         return sorted(found, key=lambda path: -self.label_endings.index(path.suffix.lower()))  # the first ending wins
 
 
+BOXES = ("scaled", "official")
+"""What becomes of boxes where images are resized as they are read."""
+
+
 class BoxDataset(LabelledDataset):
     """Pairs with boxes, VOC or YOLO text, which become `boxes` and `labels`.
 
@@ -106,10 +113,15 @@ class BoxDataset(LabelledDataset):
         difficult: keep objects marked as difficult.
         text_classes: names of the class numbers in YOLO text files; None: `class_names`.
         require_boxes: leave out pairs without a single box, as detection training does.
+        boxes: "scaled" follows the images where `resize` changes their size; "official" leaves boxes in the pixels of the
+            file and only clips them, as the released code of MoE-Fusion does, which is right for annotations made for
+            the size that the images are resized to.
+        mosaic: share of training samples that four pairs make together, see `fusion.data.transforms.mosaic`; YOLOv5: 1.
+        mosaic_size: side of those in pixels.
         options: those of `LabelledDataset`.
 
     Raises:
-        ConfigError: no classes.
+        ConfigError: no classes, a share or size out of range, or a kind of `boxes` that is unknown or without `resize`.
     """
 
     label_endings = (".xml", ".txt")
@@ -125,6 +137,9 @@ class BoxDataset(LabelledDataset):
         difficult: bool = False,
         text_classes: Sequence[str] | None = None,
         require_boxes: bool | None = False,
+        boxes: str = "scaled",
+        mosaic: float = 0.0,
+        mosaic_size: int = 640,
         **options: Any,
     ) -> None:
         super().__init__(root, split, **options)
@@ -135,6 +150,19 @@ class BoxDataset(LabelledDataset):
             )
         self.require_boxes = bool(require_boxes)
         self.files = BoxFiles(self.classes, text_classes or self.class_names, offset, difficult)
+        if boxes not in BOXES:
+            raise ConfigError(f"{self.name}: boxes={boxes} is not one of {', '.join(BOXES)}.")
+        if boxes == "official" and self.resize is None:
+            raise ConfigError(
+                f"{self.name}: boxes=official is about images that are resized: set resize, or boxes=scaled."
+            )
+        self.boxes = boxes
+        if not 0 <= mosaic <= 1:
+            raise ConfigError(f"{self.name}: mosaic={mosaic}: expected a share between 0 and 1.")
+        if mosaic_size < 1:
+            raise ConfigError(f"{self.name}: mosaic_size={mosaic_size}: expected a positive number of pixels.")
+        self.mosaic, self.mosaic_size = mosaic, mosaic_size
+        self.is_random = mosaic > 0
         if require_boxes and self.labels is False:
             raise ConfigError(f"{self.name}: require_boxes=true needs labels, but labels=false.")
 
@@ -146,7 +174,7 @@ class BoxDataset(LabelledDataset):
         if any(pair.label is None for pair in pairs):
             raise DataError(f"{self.label_folder()}: require_boxes=true, but there are no annotations.")
         with ThreadPoolExecutor(4) as pool:
-            filled = list(pool.map(lambda pair: len(self._boxes(pair, None)[0]) > 0, pairs))
+            filled = list(pool.map(self._has_boxes, pairs))
         kept = [pair for pair, full in zip(pairs, filled, strict=True) if full]
         if not kept:
             raise DataError(f"{self.label_folder()}: no pair has a box of {', '.join(self.classes)}; check `classes`.")
@@ -163,7 +191,42 @@ class BoxDataset(LabelledDataset):
 
     def label_options(self) -> dict[str, Any]:
         """What decides how annotations are read."""
-        return super().label_options() | self.files.options()
+        kind = {} if self.boxes == "scaled" else {"boxes": self.boxes}
+        return super().label_options() | self.files.options() | kind
+
+    def draw(self, index: int, seed: int, transform: Transform | None = None) -> Sample:
+        """Sample of an index, of a `mosaic` share of them with three others around it; the transforms come after."""
+        if not self.mosaic:
+            return super().draw(index, seed, transform)
+        generator = torch.Generator().manual_seed(derive_seed("mosaic", seed))
+        if float(torch.rand((), generator=generator)) >= self.mosaic:
+            return super().draw(index, seed, transform)
+        others = torch.randint(len(self), (3,), generator=generator).tolist()
+        sample = mosaic([self.load(i) for i in (index, *others)], self.mosaic_size, generator)
+        transform = self.transform or transform
+        return sample if transform is None else transform(sample, seed)
+
+    def _decode(self, pair: Pair) -> Sample:
+        if self.boxes == "scaled" or self._resize is None:
+            return super()._decode(pair)
+        sample = self._read(pair)
+        boxes, labels = (sample.pop(key, None) for key in ("boxes", "labels"))
+        sample = self._resize(sample)
+        if boxes is not None and labels is not None:
+            boxes = clip_boxes_to_image(boxes, tuple(sample["a"].shape[-2:]))
+            kept = box_area(boxes) > 0
+            sample |= {"boxes": boxes[kept], "labels": labels[kept]}
+        return sample
+
+    def _has_boxes(self, pair: Pair) -> bool:
+        """Whether some box will be left; of VOC files whose boxes are not scaled, those within the new size count."""
+        assert pair.label is not None
+        boxes, _ = self._boxes(pair, None)
+        size = self.resize if isinstance(self.resize, Sequence) and len(self.resize) == 2 else None
+        is_text = pair.label.suffix.lower() == ".txt"  # shares of an image whose size is not known here
+        if self.boxes == "official" and size is not None and not is_text:
+            boxes = clip_boxes_to_image(boxes, (size[0], size[1]))
+        return bool((box_area(boxes) > 0).any())
 
     def _boxes(self, pair: Pair, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
         assert pair.label is not None

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 
 LEVEL = 0.95
 
@@ -55,13 +54,3 @@ def differences(
         keys = ("method", "against", "score", "difference", "low", "high")
         rows.append(dict(zip(keys, (method, methods[0], name, change, *found), strict=True)))
     return rows
-
-
-def gathered(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Named results of all ranks, each name once, in one order everywhere."""
-    if dist.is_available() and dist.is_initialized():
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, items)
-        items = [item for part in parts for item in part]
-    unique = dict(items)
-    return [(name, unique[name]) for name in sorted(unique)]

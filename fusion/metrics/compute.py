@@ -84,7 +84,7 @@ def compute(
 
     Args:
         a: first sources `(B, 1|3, H, W)`, uint8 or floating point in [0, 1]; any form that
-            `fusion.metrics.inputs.as_batch` takes.
+            `fusion.images.as_batch` takes.
         b: second sources; may have another number of channels.
         fused: fused images; where they are gray, color sources are scored by their luma.
         names: metrics, each as `name`, `name@convention` or `name@convention:color`.

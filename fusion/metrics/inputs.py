@@ -3,11 +3,11 @@
 import functools
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.errors import DataError
+from fusion.images import as_batch, check_ranges
 from fusion.metrics.conventions import Color
 from fusion.metrics.triple import Triple
 
@@ -24,49 +24,8 @@ def batches(a: Any, b: Any, fused: Any) -> tuple[Tensor, Tensor, Tensor]:
         DataError: for shapes, types or values that `as_batch` refuses, or if sizes or batch sizes differ.
     """
     named = {"a": as_batch(a, "a"), "b": as_batch(b, "b"), "fused": as_batch(fused, "fused")}
-    _check_ranges({name: x.detach() for name, x in named.items() if x.is_floating_point()})
+    check_ranges(named)
     return check_triple(*named.values())
-
-
-def as_batch(image: Any, name: str) -> Tensor:
-    """Brings an image or a batch of images into one shape; does not look at its values.
-
-    Args:
-        image: array `(H, W)` or `(H, W, 1|3)`, or tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`; uint8 in 0..255,
-            uint16 in 0..65535 or floating point in [0, 1].
-        name: how messages call it.
-
-    Returns:
-        `(B, 1|3, H, W)` of the image's type and range, on its device.
-
-    Raises:
-        DataError: for another shape or another type.
-    """
-    if isinstance(image, Tensor):
-        x = image
-        if x.ndim == 2:
-            x = x[None]
-        if x.ndim == 3:
-            x = x[None]
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise DataError(
-                f"{name}: a tensor of shape {tuple(image.shape)} is not an image; "
-                "expected (H, W), (1|3, H, W) or (B, 1|3, H, W)"
-            )
-    else:
-        array = np.asarray(image)
-        if array.ndim == 2:
-            array = array[..., None]
-        if array.ndim != 3 or array.shape[-1] not in (1, 3):
-            raise DataError(
-                f"{name}: an array of shape {np.shape(image)} is not an image; expected (H, W) or (H, W, 1|3)"
-            )
-        x = torch.from_numpy(np.array(array.transpose(2, 0, 1)))[None]
-    if x.numel() == 0:
-        raise DataError(f"{name}: the image is empty, shape {tuple(x.shape)}")
-    if not x.is_floating_point() and x.dtype not in (torch.uint8, torch.uint16):
-        raise DataError(f"{name}: values of type {x.dtype} have no agreed range; pass uint8, uint16 or float in [0, 1]")
-    return x
 
 
 def gray_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -74,19 +33,6 @@ def gray_values(x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     if x.is_floating_point():
         return x.to(dtype) * 255
     return x.to(dtype) / 257 if x.dtype == torch.uint16 else x.to(dtype)
-
-
-def _check_ranges(images: dict[str, Tensor]) -> None:
-    if not images:
-        return
-    device = next(iter(images.values())).device
-    limits = torch.stack([torch.stack(torch.aminmax(x)).to(device, torch.float64) for x in images.values()])
-    for name, (low, high) in zip(images, limits.tolist(), strict=True):
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN as well
-            raise DataError(
-                f"{name}: floating-point values span [{low:.4g}, {high:.4g}]; expected [0, 1] "
-                "(divide 8-bit values by 255, clamp a network's output)"
-            )
 
 
 def check_triple(a: Tensor, b: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -13,6 +12,7 @@ from fusion.errors import DataError
 from fusion.metrics.compute import MetricKey, compute
 from fusion.metrics.conventions import Color
 from fusion.metrics.registry import class_name, info, names
+from fusion.ranks import gather_images
 
 
 class FusionMetrics(Metric):
@@ -101,7 +101,7 @@ class FusionMetrics(Metric):
     def table(self) -> dict[str, dict[str, float]]:
         """Values per image of all processes, `{id: {metric: value}}` in the order of ids; empty without ids."""
         rows = self._gathered()
-        return {name: dict(zip(self.metrics, rows[name].tolist(), strict=True)) for name in sorted(rows)}
+        return {name: dict(zip(self.metrics, row.tolist(), strict=True)) for name, row in rows.items()}
 
     def reset(self) -> None:
         """Forgets all images."""
@@ -109,12 +109,8 @@ class FusionMetrics(Metric):
         self._rows, self._images = {}, 0
 
     def _gathered(self) -> dict[str, Tensor]:
-        rows = {name: row.to(self.total.device) for name, row in self._rows.items()}
-        if not (dist.is_available() and dist.is_initialized()):
-            return rows
-        parts: list[dict[str, list[float]] | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, {name: row.tolist() for name, row in rows.items()})
-        merged = {name: row for part in parts for name, row in (part or {}).items()}
+        values = torch.stack(list(self._rows.values())).tolist() if self._rows else []  # in one transfer
+        merged = gather_images(zip(self._rows, values, strict=True))
         return {name: torch.tensor(row, dtype=torch.float64, device=self.total.device) for name, row in merged.items()}
 
 

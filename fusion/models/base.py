@@ -95,6 +95,17 @@ class FusionModel(TrainedModel, ABC):
     ) -> FusionOutput:
         """Fuse images of any size, in evaluation mode and without gradients.
 
+        >>> import numpy as np
+        >>> from fusion import load_model
+        >>> visible = np.full((48, 64, 3), (30, 120, 60), np.uint8)
+        >>> infrared = np.full((48, 64), 200, np.uint8)
+        >>> output = load_model("maximum").fuse(visible, infrared)
+        >>> output.fused.shape, [round(255 * value) for value in output.fused[0, :, 0, 0].tolist()]
+        (torch.Size([1, 3, 48, 64]), [200, 200, 200])
+        >>> load_model("average").fuse(visible, infrared[:40])
+        Traceback (most recent call last):
+        fusion.errors.DataError: a is 48x64 and b is 40x64 (height x width): register and resize them to one size
+
         Args:
             a: first source (visible, over-exposed, far focus): a path, a Pillow image, a tensor `(3|1, H, W)` or
                 `(B, 3|1, H, W)`, float in [0, 1] or uint8, or an array HxW or HxWx3.

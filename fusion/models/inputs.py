@@ -14,6 +14,7 @@ from fusion.data.files.raster import Raster, limits_of
 from fusion.data.files.reading import read_raster
 from fusion.data.sources import Sources, prepare
 from fusion.errors import ConfigError, DataError
+from fusion.images import as_batch, check_ranges
 
 Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
 """What `fuse` takes: tensors, arrays, files and Pillow images."""
@@ -70,8 +71,8 @@ def image_batch(image: Image, name: str = "image") -> Tensor:
     """Read an image or a batch as a float batch of RGB images.
 
     Args:
-        image: tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`, float in [0, 1] or uint8; or array `(H, W)` or
-            `(H, W, 1|3)`, uint8, uint16 or float in [0, 1].
+        image: tensor `(H, W)`, `(1|3, H, W)` or `(B, 1|3, H, W)`, or array `(H, W)` or `(H, W, 1|3)`;
+            uint8, uint16 or float in [0, 1].
         name: what to call it in messages.
 
     Returns:
@@ -82,39 +83,11 @@ def image_batch(image: Image, name: str = "image") -> Tensor:
     """
     if not isinstance(image, Tensor | np.ndarray):
         raise DataError(f"{name}: expected a tensor or a numpy array, not {type(image).__name__}")
-    tensor = _from_array(image, name) if isinstance(image, np.ndarray) else image
-    if tensor.ndim == 2:
-        tensor = tensor[None]
-    if tensor.ndim == 3:
-        tensor = tensor[None]
-    if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or tensor.numel() == 0:
-        raise DataError(
-            f"{name}: expected a tensor (3|1, H, W) or (B, 3|1, H, W) or array HxW(x3), got {tuple(image.shape)}"
-        )
-    if tensor.dtype == torch.uint8:
-        tensor = tensor.float() / 255
-    elif tensor.is_floating_point():
-        tensor = tensor.float()
-        low, high = (value.item() for value in tensor.aminmax())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # also refuses NaN
-            raise DataError(f"{name}: expected float values in [0, 1], found [{low:g}, {high:g}]; divide by 255?")
-    else:
-        raise DataError(f"{name}: expected uint8 or float in [0, 1], not {tensor.dtype}")
-    return tensor.expand(-1, 3, -1, -1)
-
-
-def _from_array(array: Any, name: str) -> Tensor:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
-        raise DataError(f"{name}: expected an array HxW or HxWx3 (no alpha channel), got shape {array.shape}")
-    if array.dtype == np.uint16:
-        array = array.astype(np.float32) / 65535
-    elif array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{name}: expected uint8, uint16 or float in [0, 1], not {array.dtype}")
-    array = array[:, :, None] if array.ndim == 2 else array
-    array = np.ascontiguousarray(array.transpose(2, 0, 1))
-    return torch.from_numpy(
-        array if array.flags.writeable else array.copy()
-    )  # PyTorch warns about what cannot be written
+    batch = as_batch(image, name)
+    check_ranges({name: batch})
+    top = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(batch.dtype)
+    values = batch.float().contiguous()
+    return (values if top is None else values / top).expand(-1, 3, -1, -1)
 
 
 def image_pair(a: Image, b: Image, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,10 @@ from statistics import fmean
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
+from fusion.ranks import gather_images
 
 
 class ScoreTable:
@@ -41,13 +41,7 @@ class ScoreTable:
 
     def gather(self) -> list[dict[str, Any]]:
         """The rows of all processes, each image once, in one order everywhere."""
-        rows = self.rows()
-        if dist.is_available() and dist.is_initialized():
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
-        unique = {(row["dataset"], row["name"]): row for row in rows}
-        return [unique[key] for key in sorted(unique)]
+        return list(gather_images(((row["dataset"], row["name"]), row) for row in self.rows()).values())
 
     @staticmethod
     def means(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -244,3 +244,38 @@ def test_labels_follow_matched_sizes(data_dir: Path) -> None:
     with pytest.raises(DataError, match=r"00000\.xml: made for an image of 32x24, but the image is 64x48"):
         M3FD(data_dir / "M3FD")[0]
     assert M3FD(data_dir / "M3FD", match_size="a")[0]["boxes"].tolist() == [[10.0, 8.0, 40.0, 36.0]]
+
+
+def test_boxes_may_stay_in_the_pixels_of_their_file(data_dir: Path) -> None:
+    """As the released code of MoE-Fusion has it: resized images, boxes that are clipped alone."""
+    for path in sorted((data_dir / "M3FD/Annotation").glob("*.xml")):
+        write_boxes(path, [("Car", (6, 5, 21, 19)), ("Bus", (21, 5, 31, 9))])
+    options = {"resize": [12, 16], "require_boxes": True}
+    scaled, official = (M3FD(data_dir / "M3FD", boxes=kind, **options)[0] for kind in ("scaled", "official"))
+    assert torch.equal(scaled["a"], official["a"]) and official["a"].shape == (3, 12, 16)
+    assert scaled["boxes"].tolist() == [[2.5, 2.0, 10.0, 9.0], [10.0, 2.0, 15.0, 4.0]]
+    assert official["boxes"].tolist() == [[5.0, 4.0, 16.0, 12.0]]  # the bus lies beyond the resized image
+    assert official["labels"].tolist() == [1]
+    write_boxes(data_dir / "M3FD/Annotation/00002.xml", [("Bus", (21, 5, 31, 9))])
+    with pytest.warns(UserWarning, match="1 pairs have no box"):
+        assert len(M3FD(data_dir / "M3FD", boxes="official", **options)) == 5
+    with pytest.raises(ConfigError, match="boxes=original is not one of scaled, official"):
+        M3FD(data_dir / "M3FD", boxes="original")
+    with pytest.raises(ConfigError, match="boxes=official is about images that are resized"):
+        M3FD(data_dir / "M3FD", boxes="official")
+
+
+def test_training_pairs_may_be_mosaics(data_dir: Path) -> None:
+    plain, mosaic = (M3FD(data_dir / "M3FD", mosaic=share, mosaic_size=40) for share in (0.0, 1.0))
+    transform = train_transform(None, resize=[16, 16], hflip=0.5)
+    assert torch.equal(plain.draw(2, 5)["a"], plain.load(2)["a"])
+    made, again, other = (mosaic.draw(2, seed) for seed in (5, 5, 6))
+    assert made["a"].shape == (3, 40, 40) and made["name"] == "00002" and made["b_is_gray"] and not made["a_is_gray"]
+    assert torch.equal(made["a"], again["a"]) and not torch.equal(made["a"], other["a"])
+    assert mosaic.draw(2, 5, transform)["b"].shape == (3, 16, 16)
+    half = M3FD(data_dir / "M3FD", mosaic=0.5, mosaic_size=40)
+    assert 3 < sum(half.draw(0, seed)["a"].shape[-1] == 40 for seed in range(20)) < 17
+    with pytest.raises(ConfigError, match="mosaic=2: expected a share"):
+        M3FD(data_dir / "M3FD", mosaic=2)
+    with pytest.raises(ConfigError, match="mosaic_size=0: expected"):
+        M3FD(data_dir / "M3FD", mosaic_size=0)

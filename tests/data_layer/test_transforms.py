@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as F
 from fusion.data import PairTransform, eval_transform, train_transform
 from fusion.data.dataset import Sample
 from fusion.data.transforms.crops import RandomZoomCrop
+from fusion.data.transforms.mosaic import mosaic
 from fusion.data.transforms.pair import RandomQuarterTurn
 from fusion.errors import ConfigError
 
@@ -136,3 +137,40 @@ def test_quarter_turns_are_exact() -> None:
     turned = [PairTransform(RandomQuarterTurn())({**sample(20, 20), "a": image}, seed)["a"] for seed in range(20)]
     exact = [torch.rot90(image, k, (1, 2)) for k in range(4)]
     assert all(any(torch.equal(one, other) for other in exact) for one in turned)
+
+
+COLORS = torch.tensor([[200, 10, 10], [10, 200, 10], [10, 10, 200], [200, 200, 10]])[..., None, None]
+
+
+def _pair(side: tuple[int, int], box: tuple[int, int, int, int], label: int) -> dict:
+    a = torch.full((3, *side), 10, dtype=torch.uint8)
+    a[:, box[1] : box[3], box[0] : box[2]] = COLORS[label]
+    boxes = torch.tensor([box]).float()
+    return {"a": a, "b": a.clone(), "boxes": boxes, "labels": torch.tensor([label]), "name": str(label), "task": "vif"}
+
+
+def test_boxes_of_a_mosaic_lie_on_what_they_show() -> None:
+    samples = [_pair((48, 64), (20, 14, 44, 34), i) for i in range(4)]
+    seen: set[int] = set()
+    gray = 0
+    for seed in range(20):
+        out = mosaic(samples, 96, torch.Generator().manual_seed(seed))
+        assert out["a"].shape == (3, 96, 96) and torch.equal(out["a"], out["b"]) and out["name"] == "0"
+        assert len(out["boxes"]) == len(out["labels"])
+        gray += bool((out["a"] == 114).any())
+        for box, label in zip(out["boxes"], out["labels"].tolist(), strict=True):
+            seen.add(label)
+            mine = (out["a"].float() - COLORS[label]).abs().amax(0) < 90
+            rows, columns = mine.nonzero().T
+            found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+            assert (found - box).abs().max() <= 2.5, (seed, label, found, box)
+        again = mosaic(samples, 96, torch.Generator().manual_seed(seed))
+        assert torch.equal(out["a"], again["a"]) and torch.equal(out["boxes"], again["boxes"])
+    assert seen == {0, 1, 2, 3} and gray > 5
+
+
+def test_a_mosaic_takes_pairs_of_other_sizes_and_without_boxes() -> None:
+    empty = _pair((30, 20), (2, 2, 8, 8), 1)
+    empty |= {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    out = mosaic([empty] * 4, 32, torch.Generator().manual_seed(0))
+    assert out["a"].shape == (3, 32, 32) and out["boxes"].shape == (0, 4) and out["labels"].shape == (0,)

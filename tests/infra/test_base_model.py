@@ -67,6 +67,7 @@ def test_inputs_of_all_kinds_agree() -> None:
         torch.from_numpy(gray),
         torch.from_numpy(gray)[None],
         gray.astype(np.uint16) * 257,
+        torch.from_numpy(gray.astype(np.uint16) * 257),
     ):
         torch.testing.assert_close(image_batch(same), expected[:, :1].expand(-1, 3, -1, -1))
 
@@ -77,7 +78,7 @@ def test_inputs_of_all_kinds_agree() -> None:
         (np.zeros((4, 4, 4), np.uint8), "no alpha"),
         (np.zeros((4, 4), np.int64), "uint8, uint16 or float"),
         (torch.zeros(2, 4, 4), "expected a tensor"),
-        (torch.zeros(3, 4, 4, dtype=torch.long), "uint8 or float"),
+        (torch.zeros(3, 4, 4, dtype=torch.long), "uint8, uint16 or float"),
         (torch.full((3, 4, 4), 255.0), "divide by 255"),
         (torch.full((3, 4, 4), torch.nan), r"in \[0, 1\]"),
         (torch.zeros(3, 0, 4), "expected a tensor"),

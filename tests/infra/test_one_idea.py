@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,20 @@ from torch import Tensor, nn
 
 import fusion
 import fusion.api
+import fusion.models.base
 import fusion.models.loading
+import fusion.ranks
 from fusion.api import load_model
 from fusion.data.batch import FusionBatch
 from fusion.data.files.image import resize
 from fusion.device import pick_device
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, DataError
 from fusion.files import markdown
 from fusion.hub import differences
+from fusion.images import as_batch
 from fusion.job.config import check, config_dir, instantiate
+from fusion.metrics import score
+from fusion.models.inputs import image_batch
 from fusion.models.moe_fusion import module as moe_fusion
 from fusion.models.trained import TrainedModel
 from fusion.names import first_five, fold
@@ -40,9 +45,10 @@ SMALL = [
 ]
 
 
-def test_examples_of_the_api() -> None:
-    results = doctest.testmod(fusion.api, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
-    assert results.attempted >= 8 and results.failed == 0
+@pytest.mark.parametrize(("module", "examples"), [(fusion.api, 8), (fusion.models.base, 6), (fusion.ranks, 1)])
+def test_examples_of_the_api(module: ModuleType, examples: int) -> None:
+    results = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert results.attempted >= examples and results.failed == 0
 
 
 def test_types_are_shipped() -> None:
@@ -200,6 +206,23 @@ def test_read_only_arrays_fuse_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_model("average").fuse(array, array).fused.shape == (1, 3, 16, 24)
+
+
+def test_metrics_and_models_take_and_refuse_the_same_images() -> None:
+    gray = torch.arange(12, dtype=torch.uint8).view(3, 4)
+    assert torch.equal(image_batch(gray)[:, :1] * 255, as_batch(gray, "x").float())
+    for wrong in (
+        torch.zeros(2, 4, 4),
+        np.zeros((4, 4, 4), np.uint8),
+        torch.zeros(3, 4, 4).long(),
+        torch.zeros(3, 0, 4),
+    ):
+        said = []
+        for read in (image_batch, lambda x, name: score(x, x, x, ["en"])):
+            with pytest.raises(DataError) as refused:
+                read(wrong, "a")
+            said.append(str(refused.value))
+        assert said[0] == said[1]
 
 
 # Shared helpers ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from fusion.downstream.tasks import FrozenTask
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.hub import save_weights
 from fusion.models.toar import TOAR, BaseFusion, DynamicPrompt
+from fusion.models.toar.task_norm import TaskBatchNorm2d, shares_of, task_shares
 from fusion.models.toar.text import HashedText
 
 from .conftest import SmallSaliency, SmallSegmenter
@@ -249,3 +250,55 @@ def test_mistakes_get_one_line(toar, tasks, tmp_path, labelled_dir):
         TOAR.check_config(config)
     with pytest.raises(ConfigError, match=r"model\.network\.depth"):
         TOAR.check_config({"instructions": INSTRUCTIONS, "network": {"depth": 4}})
+
+
+def test_running_statistics_by_task_leave_each_other_alone(labelled_dir, toar):
+    model = toar(task_bn=True)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in toar().parameters())
+    batches = pairs_of(data_of(labelled_dir))
+    model.train()
+    for _ in range(3):
+        batch = batches["saliency"]
+        model(batch["a"], batch["b"], **model.batch_controls(batch))
+    norms = [module for module in model.regulation.modules() if isinstance(module, TaskBatchNorm2d)]
+    assert len(norms) == 2 * 2 * 4  # encoders, sites of three blocks, norms of a site
+    for norm in norms:
+        assert norm.num_batches_tracked.tolist() == [0, 3]  # segmentation, saliency
+        assert norm.running_mean[1].any() and not norm.running_mean[0].any()
+    again = toar(task_bn=True)
+    again.load_state_dict(model.state_dict())
+    with pytest.raises(RuntimeError, match="running_mean"):
+        toar().load_state_dict(model.state_dict())
+
+
+def test_images_of_several_tasks_are_normed_as_alone():
+    torch.manual_seed(0)
+    norm, plain = TaskBatchNorm2d(3, 2), torch.nn.BatchNorm2d(3)
+    x = torch.randn(4, 3, 5, 5) * 2 + 1
+    norm.shares = shares_of(["b", "b", "b", "b"], ["a", "b"])
+    torch.testing.assert_close(norm(x), plain(x))
+    torch.testing.assert_close(norm.running_var[1], plain.running_var)
+    mixed = shares_of(["a", "b", None, "b"], ["a", "b"])
+    for module in (norm, plain):
+        module.eval()
+    norm.shares = mixed
+    made = norm(x)
+    torch.testing.assert_close(made[[1, 3]], plain(x)[[1, 3]])
+    torch.testing.assert_close(made[0], x[0] / (1 + norm.eps) ** 0.5)
+    between = (x[2] - norm.running_mean.mean(0)[:, None, None]) / (norm.running_var.mean(0) + norm.eps).sqrt()[
+        :, None, None
+    ]
+    torch.testing.assert_close(made[2], between)
+    norm.train()
+    before = norm.running_mean.clone()
+    torch.testing.assert_close(norm(x)[[1, 3]], torch.nn.BatchNorm2d(3)(x[[1, 3]]))
+    assert not torch.equal(norm.running_mean, before)
+
+
+def test_mixed_instructions_mix_the_statistics(toar):
+    model = toar(task_bn=True)
+    read = partial(task_shares, instructions=model.instructions, recognise=model.recognise)
+    found = read({"segmentation": 3.0, "find what stands out": 1.0}, 2)
+    assert found.tolist() == [[0.75, 0.25], [0.75, 0.25]]
+    assert read(["saliency", "none"], 2).tolist() == [[0.0, 1.0], [0.5, 0.5]]
+    assert read("label every pixel", 1).tolist() == [[1.0, 0.0]]

@@ -36,7 +36,7 @@ class BoxFiles:
 
         Args:
             path: `.xml` or `.txt`.
-            size: height and width of the image; None where only the number of boxes is of interest.
+            size: height and width of the image; None: VOC boxes in the pixels that the file was made for, not clipped.
             rescale: scale VOC boxes that were made for another image size; otherwise they are refused.
 
         Raises:
@@ -44,8 +44,7 @@ class BoxFiles:
         """
         if path.suffix.lower() == ".txt":
             return read_yolo_boxes(path, self.classes, self.text_classes, size or _UNKNOWN_SIZE)
-        limit = size or _UNKNOWN_SIZE
-        return read_voc_boxes(path, self.classes, limit, self.offset, self.difficult, rescale or size is None)
+        return read_voc_boxes(path, self.classes, size, self.offset, self.difficult, rescale)
 
     def options(self) -> dict[str, Any]:
         """What decides how files are read, for cache keys."""

@@ -1,5 +1,6 @@
 """Label files: VOC boxes, class maps, saliency maps."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ IGNORE = 255
 def read_voc_boxes(
     path: Path,
     classes: Sequence[str],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     offset: float = 1.0,
     difficult: bool = False,
     rescale: bool = False,
@@ -29,7 +30,7 @@ def read_voc_boxes(
     Args:
         path: the file.
         classes: names of the classes in the order of their numbers; objects of other classes are left out.
-        size: height and width of the image.
+        size: height and width of the image; None: as the file has it.
         offset: subtracted from all coordinates: 1 for those that count pixels from 1, as VOC does.
         difficult: keep objects that are marked difficult.
         rescale: scale the boxes where the file was made for another image size; otherwise that is refused.
@@ -45,10 +46,10 @@ def read_voc_boxes(
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"{path}: unreadable annotation ({error}); download or copy it again.") from error
-    height, width = size
+    height, width = size or (math.inf, math.inf)
     scale_x = scale_y = 1.0
     written = _written_size(root, path)
-    if written is not None and written != (height, width):
+    if size is not None and written is not None and written != size:
         if not rescale:
             raise DataError(
                 f"{path}: made for an image of {written[1]}x{written[0]}, but the image is {width}x{height}; set "

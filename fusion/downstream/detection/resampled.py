@@ -12,7 +12,8 @@ from fusion.data.batch import FusionBatch
 from fusion.downstream.detection.scores import COCO_IOUS, Detections
 from fusion.downstream.labels import boxes_of
 from fusion.errors import DataError
-from fusion.metrics.bootstrap import gathered, resamples, with_intervals
+from fusion.metrics.bootstrap import resamples, with_intervals
+from fusion.ranks import gather_images
 
 MAX_DETECTIONS = 100
 RECALLS = np.linspace(0, 1, 101)
@@ -57,7 +58,7 @@ class ResampledDetectionScores:
         Raises:
             DataError: no image had a box.
         """
-        images = [matched for _, matched in gathered(self._images)]
+        images = list(gather_images(self._images).values())
         if not any(item.boxes for matched in images for item in matched):
             raise DataError("no image has a box: detections cannot be scored")
         ones = np.ones((1, len(images)), dtype=np.int64)

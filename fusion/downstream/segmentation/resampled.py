@@ -10,7 +10,8 @@ from fusion.data.batch import FusionBatch
 from fusion.downstream.labels import masks_of
 from fusion.downstream.segmentation.scores import IGNORE
 from fusion.errors import DataError
-from fusion.metrics.bootstrap import gathered, resamples, with_intervals
+from fusion.metrics.bootstrap import resamples, with_intervals
+from fusion.ranks import gather_images
 
 
 class ResampledSegmentationScores:
@@ -48,7 +49,7 @@ class ResampledSegmentationScores:
 
     def compute(self) -> dict[str, float | None]:
         """IoU by class, `mIoU` and `pixel_accuracy` in [0, 1] with their intervals; over all ranks."""
-        matrices = np.stack([matrix for _, matrix in gathered(self._images)]).astype(np.float64)
+        matrices = np.stack(list(gather_images(self._images).values())).astype(np.float64)
         if not matrices.sum():
             raise DataError("no pixel has a class: segmentations cannot be scored")
         values = {name: _number(drawn[0]) for name, drawn in self._scores(matrices.sum(0)[None]).items()}

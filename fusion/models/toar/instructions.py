@@ -6,6 +6,9 @@ import torch
 
 from fusion.errors import ConfigError
 
+PLAIN = "none"
+"""The instruction of no instruction."""
+
 
 class Instructions:
     """Tasks and the sentences that ask for them; the first of each is the one that training takes by default.

@@ -15,15 +15,14 @@ from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 from fusion.models.toar import color
 from fusion.models.toar.base_fusion import check_network, load_base
-from fusion.models.toar.instructions import Instructions
+from fusion.models.toar.instructions import PLAIN, Instructions
 from fusion.models.toar.network import BaseFusionNetwork, is_trained, warn_untrained
 from fusion.models.toar.recognition import Recognition
 from fusion.models.toar.regulation import PromptInjection, Regulation
+from fusion.models.toar.task_norm import choose_tasks, separate_tasks, task_shares
 from fusion.models.toar.text import TextEncoder, TextFeatures
 
 Instruction = str | Sequence[str] | Mapping[str, float]
-PLAIN = "none"
-"""The instruction of no instruction."""
 
 
 class TOAR(FusionModel):
@@ -38,6 +37,7 @@ class TOAR(FusionModel):
         wordings: further sentences by task, by which other instructions are recognised; they act as the task's own.
         network: arguments of `BaseFusionNetwork`.
         share_adapter, adapted_dim: see `Regulation`.
+        task_bn: T-OAR's batch norms keep running statistics by task; False: one for all, as the released code.
         base_weights: name or path of a stage-one checkpoint; None leaves the base network random.
         task_networks: by task, makes a frozen network and its loss (`fusion.downstream`); only training needs them.
         paraphrase: share of training images whose instruction is another sentence of the same task.
@@ -62,6 +62,7 @@ class TOAR(FusionModel):
         network: Mapping[str, Any] | None = None,
         share_adapter: bool = True,
         adapted_dim: int = 512,
+        task_bn: bool = False,
         base_weights: str | None = None,
         task_networks: Mapping[str, Callable[[], Any]] | None = None,
         paraphrase: float = 0.0,
@@ -80,6 +81,9 @@ class TOAR(FusionModel):
         self.regulation = Regulation(regulation, text_encoder.dim, channels, blocks - 1, adapted_dim, share_adapter)
         self.text = TextFeatures(text_encoder, text_cache)
         self.instructions = Instructions(instructions)
+        self.task_bn = task_bn
+        if task_bn:
+            separate_tasks(self.regulation, len(self.instructions.sentences))
         self.recognise = Recognition(self.instructions, self.text, getattr(text_encoder, "recognise", None), wordings)
         self.instruction, self.share = instruction, paraphrase
         self._has_weights = False
@@ -131,7 +135,10 @@ class TOAR(FusionModel):
             strength: factor on the prompts; 0 is plain fusion.
         """
         luma, chroma = color.split(a)
-        text, asked = self._features(instruction if instruction is not None else self.instruction, len(a))
+        instruction = instruction if instruction is not None else self.instruction
+        text, asked = self._features(instruction, len(a))
+        if self.task_bn and text is not None:
+            choose_tasks(self.regulation, task_shares(instruction, len(a), self.instructions, self.recognise))
         prompts: dict[str, Tensor] = {}
         regulate = None
         if text is not None:

@@ -5,11 +5,11 @@ import math
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from fusion.models.output import FusionOutput
+from fusion.ranks import of_all_ranks
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +51,12 @@ class RoutingMonitor(Callback):
             self._use[key] = self._use[key] + use if key in self._use else use
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        use = {key: value.cpu() for key, value in self._use.items()}
+        parts = of_all_ranks({key: value.cpu() for key, value in self._use.items()})
         self._use = {}
-        if dist.is_available() and dist.is_initialized():
-            parts: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, use)
-            use = {}
-            for part in parts:
-                for key, value in part.items():
-                    use[key] = use[key] + value if key in use else value
+        use: dict[tuple[str, str], Tensor] = {}
+        for part in parts:
+            for key, value in part.items():
+                use[key] = use[key] + value if key in use else value
         if not use or trainer.sanity_checking:
             return
         self.latest = {}
