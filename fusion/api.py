@@ -92,7 +92,8 @@ def load_model(
             raise ConfigError("overrides need the name of a model: load_model(name, ckpt_path, overrides)")
         return build_model(None, ckpt_path, device)
     model = build_model(compose("predict", [f"model={name}", *overrides], "model"), ckpt_path, device)
-    model.untrained = model.untrained and not allow_untrained
+    if isinstance(model, FusionModel):  # others make no pictures
+        model.untrained = model.untrained and not allow_untrained
     return model
 
 

@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> None:
     if action == "label":
         from fusion.downstream.judges.labelling import label_data
 
-        label_data(data, config, instantiate(config.get("judge")))
+        label_data(data, config)
     if config["contact_sheet"]:
         datasets = [dataset for part in data.parts.values() for dataset in part.values()]
         print(f"contact sheet: {verify.contact_sheet(datasets, config['contact_sheet'])}")

@@ -102,7 +102,9 @@ def verify_all(data: FusionDataModule, threads: int) -> None:
         )
 
 
-_NOTHING = {"pairs": "missing"} | dict.fromkeys(("size", "grey a/b", "references", "labels", "unusable"), "-")
+_NOTHING = {"pairs": "missing"} | dict.fromkeys(
+    ("size", "grey a/b", "references", "labels", "alignment", "unusable"), "-"
+)
 
 
 def synthesize(data: FusionDataModule, config: dict[str, Any]) -> None:

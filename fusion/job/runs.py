@@ -210,6 +210,7 @@ class RunFolder:
         self.path, self.config, self.overrides = path, config, overrides
         self._hint = hint or f"continue it with resume={path}, or choose another run_dir"
         self.writes = os.environ.get("RANK", "0") == "0"
+        self.accepted = False
         self.manifest: dict[str, Any] = {}
         if not self.writes:
             return
@@ -251,7 +252,8 @@ class RunFolder:
         return not left and (refused or before.get("overrides") == self.overrides)
 
     def accept(self) -> None:
-        """Note that the part has begun to train: from now on the run has its configuration and overrides."""
+        """Note that the part has begun its work: from now on the run has its configuration and overrides."""
+        self.accepted = True
         if not self.writes:
             return
         text, file = OmegaConf.to_yaml(OmegaConf.create(self.config)), self.path / CONFIG

@@ -98,6 +98,7 @@ PATH_OR_NULL = Rule(PATH.accepts, PATH.text, null=True)
 TEXT_OR_NULL = Rule(TEXT.accepts, TEXT.text, null=True)
 SIDE = either(whole(1), several(whole(1), 2), null=True)
 SHARE = real(0, 1)
+COMPILE = either(SWITCH, one_of("default", "reduce-overhead", "max-autotune"))
 BATCHES = either(whole(0), real(0, 1), null=True)
 
 EVERYWHERE: dict[str, Rule] = {
@@ -118,7 +119,7 @@ TRAINING: dict[str, Rule] = {
     "monitor.mode": one_of("min", "max"),
     "evaluation.metrics": several(TEXT),
     "evaluation.convention": TEXT,
-    "compile": SWITCH,
+    "compile": COMPILE,
     "channels_last": SWITCH,
     "matmul_precision": one_of("highest", "high", "medium", null=True),
     "data.batch_size": whole(1),
@@ -129,7 +130,7 @@ TRAINING: dict[str, Rule] = {
     "data.eval_multiple": whole(1, null=True),
     "data.hflip": SHARE,
     "data.vflip": SHARE,
-    "data.num_workers": whole(0),
+    "data.num_workers": whole(0, null=True),
     "data.prefetch_factor": whole(1, null=True),
     "data.rounds_per_epoch": whole(1, null=True),
     "data.*.*.skip": whole(0),
@@ -214,16 +215,14 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "ending": TEXT,
     },
     "benchmark": {
-        "size": several(whole(1), 2),
         "batch": whole(1),
         "task": TEXT,
         "timing": SWITCH,
         "flops": SWITCH,
         "warmup": whole(0),
         "repeats": whole(1),
-        "precision": TEXT,
         "threads": whole(1, null=True),
-        "compile": SWITCH,
+        "compile": COMPILE,
         "load_weights": SWITCH,
     },
 }

@@ -75,7 +75,7 @@ def _words(hint: Any) -> list[str]:
     if origin in (Union, types.UnionType):
         return [word for one in inner for word in _words(one)]
     if origin is Literal:
-        return [str(one) for one in inner]
+        return [f"one of {', '.join(str(one) for one in inner)}"]
     if hint in _WORDS:
         return [_WORDS[hint]]
     base = origin or hint

@@ -71,7 +71,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         status = "interrupted"
         raise
     finally:
-        run.finish(status)
+        run.finish("refused" if status == "failed" and not run.accepted else status)
     return value
 
 

@@ -206,7 +206,7 @@ def test_the_door_runs_a_kind_on_folders(door, overrides: list[str], pairs: Path
         (["kind=routng"], "kind=routng: did you mean routing? known: routing, prompts, bias, experts, "),
         ([], "kind=None: known: routing"),
         (["kind=sweep"], "kind=sweep needs the folder of a sweep: dir=FOLDER"),
-        (["kind=bias", "part=all"], "part=all: expected test, val or train"),
+        (["kind=bias", "part=all"], "part=all: expected one of test, val, train"),
         (["kind=bias", "a=nowhere"], "nowhere"),
         (["kind=bias", "bias.bins=3"], "bias.bins"),
     ],

@@ -61,7 +61,7 @@ def test_large_part_passes_the_check(compose, group, option):
 def test_switches_between_paper_and_code_exist_and_work(compose, tiny, readme_section):
     switches = re.findall(r"`([a-z_.]+=[a-z0-9_.-]+)`", readme_section("Paper against released code"))
     assert len(switches) >= 15
-    default = compose("train", "experiment=tcmoa_large")
+    default = compose("train", "experiment=tcmoa_large", "trainer=gpu")
     for switch in switches:
         key, value = switch.split("=")
         assert OmegaConf.select(default, key) != yaml.safe_load(value), f"{switch} is the default already"

@@ -20,8 +20,9 @@ def test_an_evaluation_logs_its_tables_and_records_its_means(
         "save_images=false", "logger=wandb", f"record={measured}", f"run_dir={folder}",
     )  # fmt: skip
     assert done.status == 0, done.err
-    *_, place, hint = done.out.strip().splitlines()
+    *_, place, hint, sheet = done.out.strip().splitlines()
     assert (place, hint) == (f"run folder: {folder}", f"report: python -m fusion.report run={folder}")
+    assert sheet == f"contact sheet: {folder / 'contact_sheet.png'}"
     assert "model average (Average): 0.0 k parameters trained, 0.0 k frozen" in done.out
     assert "data: test vif 5 pairs" in done.out and "average: scored 5 pairs in 0:00:0" in done.out
     run = offline(folder)

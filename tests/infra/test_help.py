@@ -23,8 +23,8 @@ def test_help_shows_the_commands_own_keys_and_their_comments(command: str) -> No
 
 
 def test_help_lists_groups_and_the_controls_of_the_chosen_model() -> None:
-    text = help_text("predict", ["model=tcmoa_tiny", "--help"])
-    assert "model=tcmoa_tiny   of " in text and "gifnet" in text
+    text = help_text("predict", ["--help"])
+    assert "model=tcmoa_pyramid   of " in text and "gifnet" in text
     assert (
         "control.alpha=1.0  steering of the prompts" in text and "control.task_weights=null  mix of the tasks'" in text
     )

@@ -83,7 +83,7 @@ def test_unknown_metrics_are_refused_before_lightning(tmp_path: Path) -> None:
     ],
 )
 def test_source_and_object_agree_on_parameters(target: str) -> None:
-    assert parameters_of(target) == job_config._parameters(job_config._locate(target, ""))
+    assert parameters_of(target) == job_config._parameters(job_config.locate(target, ""))
 
 
 @pytest.mark.parametrize(

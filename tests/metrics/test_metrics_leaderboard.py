@@ -127,7 +127,7 @@ def test_journal_resumes_only_what_is_unchanged(tmp_path):
 
 
 SUITES = {
-    "tcmoa_vif": 8, "tcmoa_mef": 8, "tcmoa_mff": 8, "tcmoa_ablation": 5, "moe_fusion": 8, "gifnet": 5, "toar": 5,
+    "tcmoa_vif": 8, "tcmoa_mef": 8, "tcmoa_mff": 8, "tcmoa_ablation": 5, "moe_fusion": 8, "gifnet": 5, "toar": 5, "tno": 11,
     "vifb": 13, "mefb": 20, "all": len(names("exact")),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from fusion.data.files.image import write_image
 from fusion.downstream.judges.coco import CocoDetector
 from fusion.downstream.judges.segmenter import MFNetSegmenter
 from fusion.errors import ConfigError, DataError
+from fusion.job.config import instantiate
 from fusion.models.inputs import image_batch
 
 NMS = 0.5
@@ -63,19 +64,18 @@ def _write(sample: dict[str, Any], judge: Any, out: Path, score: float) -> None:
     write_voc_boxes(out / f"{sample['name']}.xml", size, boxes[kept], names)
 
 
-def label_data(data: Any, config: Mapping[str, Any], judge: Any) -> None:
+def label_data(data: Any, config: Mapping[str, Any]) -> None:
     """Let a judge label one part of a data module and write the labels.
 
     Args:
         data: data module.
-        config: `part`, `out` and `score` of conf/data.yaml.
-        judge: a detector or segmenter of this package.
+        config: `judge` (a detector or segmenter of this package), `part`, `out` and `score` of conf/data.yaml.
 
     Raises:
         ConfigError: no judge, no such part, or no folder to write to.
     """
     part = config["part"]
-    if judge is None:
+    if not config.get("judge"):
         raise ConfigError(
             "action=label: no judge; give judge=coco (boxes) or judge=mfnet (maps) with judge.weights=FILE"
         )
@@ -84,5 +84,6 @@ def label_data(data: Any, config: Mapping[str, Any], judge: Any) -> None:
         raise ConfigError(f"part={part}: this data has none; expected one of {known}")
     if not config["out"]:
         raise ConfigError("out: not given; expected a folder to write the labels to.")
+    judge = instantiate(config["judge"])
     count = write_labels(data.parts[part].values(), judge, Path(config["out"]), config["score"])
     print(f"{count} label files are in {config['out']}: give it to the data set as label_dir")
