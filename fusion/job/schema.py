@@ -215,6 +215,7 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "ending": TEXT,
     },
     "benchmark": {
+        "size": Rule(several(whole(1), 2).accepts, "height and width in pixels, such as [480,640]"),
         "batch": whole(1),
         "task": TEXT,
         "timing": SWITCH,

@@ -58,7 +58,7 @@ def test_every_mistake_is_refused_in_one_line(
         ("train", {"data": {"crop_size": 100000}}, "data.crop_size=100000: 100000x100000 is more than data.max_pixels"),
         ("train", {"optimizer": {"lr": float("nan")}}, "optimizer.lr=nan: expected a number"),
         ("train", {"optimizer": {"betas": [0.9, 2]}}, "optimizer.betas"),
-        ("benchmark", {"size": [64]}, "size=.*: expected a list of 2 values"),
+        ("benchmark", {"size": [64]}, "size=.*: expected height and width"),
     ],
 )
 def test_ranges(command: str, values: dict[str, Any], said: str) -> None:
