@@ -76,8 +76,8 @@ def test_experiment_trains_end_to_end_on_boxes(door, m3fd, tmp_path):
     assert model.fuse(a, b).fused.shape == (1, 3, 50, 70)
     figures = tmp_path / "figures"
     status, said = door(
-        "analyze", "kind=expert_maps", f"ckpt_path={run}", "data=m3fd", "data.train.m3fd=null", "data.test.m3fd.limit=2", "device=cpu",
-        f"paths.data_dir={m3fd}", f"run_dir={figures}",
+        "analyze", "kind=expert_maps", f"ckpt_path={run}", "data=m3fd", "data.train.m3fd=null", "data.test.m3fd.limit=2",
+        "device=cpu", f"paths.data_dir={m3fd}", f"run_dir={figures}",
     )  # fmt: skip
     assert status == 0, said
     assert len(rows(figures / "expert_maps.csv")) == 2 * 3 * 4 and len(list(figures.glob("*.png"))) == 2
