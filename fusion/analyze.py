@@ -2,11 +2,11 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.job.config import check_early
 
 
-@door("analyze")
+@command("analyze")
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.analyze`."""
     check_early(cfg.data, "data")

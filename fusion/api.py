@@ -1,4 +1,4 @@
-"""Models by name, for Python users and for the doors."""
+"""Models by name, for Python users and for the commands."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -207,7 +207,7 @@ def model_of_job(cfg: DictConfig) -> "dict[str, Any] | Checkpoint":
 
 
 def compose(root: str, overrides: Sequence[str], node: str) -> dict[str, Any]:
-    """Compose a root configuration, also inside a running door, and give one of its nodes as plain dictionaries and lists.
+    """Compose a root configuration, also inside a running command, and give one of its nodes as plain dictionaries and lists.
 
     Raises:
         ConfigError: unknown options or keys, with the nearest known one.

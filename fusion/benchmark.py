@@ -4,11 +4,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.job.config import check_early
 
 
-@door("benchmark")
+@command("benchmark")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Command `python -m fusion.benchmark`."""
     check_early(cfg.model, "model")

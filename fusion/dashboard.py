@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.reporting.build import sweep_argument
 from fusion.reporting.dashboard import dashboard
 
 
-@door("dashboard", prepare=sweep_argument)
+@command("dashboard", prepare=sweep_argument)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.dashboard`."""
     dashboard(cfg)

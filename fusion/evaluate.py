@@ -2,11 +2,11 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door, free_controls
+from fusion.job.cli import command, free_controls
 from fusion.job.config import check_early
 
 
-@door("evaluate", prepare=free_controls)
+@command("evaluate", prepare=free_controls)
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.evaluate`; returns the mean of the monitored metric, for sweepers."""
     for part in ("data", "trainer", "downstream"):

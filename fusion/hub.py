@@ -95,7 +95,7 @@ def locate(name: str | Path) -> Path:
     """Path of weights given by name or by path; downloads them where a direct address is known.
 
     Raises:
-        WeightsError: neither a known name nor a file, or not to be had: the line says which file to put where.
+        WeightsError: neither a known name nor a file, or unavailable; the message names the file and where to put it.
     """
     path = Path(name).expanduser()
     if path.is_file():

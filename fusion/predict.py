@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door, each_source, free_controls
+from fusion.job.cli import command, each_source, free_controls
 from fusion.job.config import check_early, check_sources
 
 
@@ -11,7 +11,7 @@ def rewrite(arguments: list[str]) -> list[str]:
     return each_source("a", "b")(free_controls(arguments))
 
 
-@door("predict", prepare=rewrite)
+@command("predict", prepare=rewrite)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
     check_sources(cfg, "a", "b")

@@ -2,11 +2,11 @@
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.reporting.build import report, sweep_argument
 
 
-@door("report", prepare=sweep_argument)
+@command("report", prepare=sweep_argument)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.report`."""
     report(cfg)

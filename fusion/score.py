@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.job.cli import door, each_source
+from fusion.job.cli import command, each_source
 from fusion.job.config import check_sources
 
 
@@ -15,7 +15,7 @@ def rewrite(arguments: list[str]) -> list[str]:
     return [next((new + a[len(old) :] for old, new in spelled.items() if a.startswith(old)), a) for a in arguments]
 
 
-@door("score", prepare=rewrite)
+@command("score", prepare=rewrite)
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.score`; returns the first method's mean of the first metric, for sweepers."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.job.config import check_early
 from fusion.job.runs import resume_overrides
 
@@ -24,7 +24,7 @@ def show_sweep(folder: Path) -> None:
     show(folder)
 
 
-@door("train", prepare=resume_overrides, check=check_job, after_sweep=show_sweep)
+@command("train", prepare=resume_overrides, check=check_job, after_sweep=show_sweep)
 def main(cfg: DictConfig) -> float | None:
     """Command `python -m fusion.train`; returns the monitored metric, for sweepers."""
     check_early(cfg)

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from fusion.errors import ConfigError
-from fusion.job.cli import door
+from fusion.job.cli import command
 from fusion.job.config import check, check_early, instantiate
 
 
@@ -13,7 +13,7 @@ def rewrite(arguments: list[str]) -> list[str]:
     return [*arguments, "data=samples"] if helps else arguments
 
 
-@door("data", prepare=rewrite)
+@command("data", prepare=rewrite)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.data`."""
     check_early(cfg)

@@ -1,6 +1,6 @@
 """Shared code of the commands: compose a configuration with Hydra, run a `main(cfg)`, answer mistakes with one line.
 
-Exit status: 0 done, 1 a defect or a partial failure, 2 a mistake the user can mend, 130 interrupted.
+Exit status: 0 done, 1 a defect or a partial failure, 2 an error the user can fix, 130 interrupted.
 `HYDRA_FULL_ERROR=1` gives tracebacks back.
 """
 
@@ -45,7 +45,7 @@ OPTIONAL_GROUPS = ("experiment", "debug", "sweep", "downstream")
 Main = Callable[[DictConfig], Any]
 
 
-def door(
+def command(
     name: str,
     prepare: Callable[[list[str]], list[str]] | None = None,
     check: Callable[[DictConfig], Any] | None = None,
@@ -171,7 +171,7 @@ def _rank() -> str:
 
 
 def one_line(error: BaseException, name: str = "", overrides: list[str] | None = None) -> str | None:
-    """One line for a mistake the user can mend; None for a defect.
+    """One line for an error the user can fix; None for a defect.
 
     Args:
         error: what was raised.

@@ -88,7 +88,7 @@ def launch(module: str, processes: int, trainer: dict[str, Any], folder: Path, r
     """Run this very job in `processes` processes and wait for them.
 
     Args:
-        module: door to start, "fusion.train".
+        module: command to start, "fusion.train".
         processes: how many.
         trainer: trainer configuration, for the choice of GPUs.
         folder: run folder that all of them use.

@@ -1,4 +1,4 @@
-"""Putting checkpoints, ours and others', into models."""
+"""Load checkpoints, ours or an official release, into a model."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Weights: found, strict, safe, and explained when they are not to be had."""
+"""Weights: found, strict, safe, and explained when they are unavailable."""
 
 import pickle
 import urllib.error

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from fusion.errors import DataError
-from fusion.job.cli import door as make_door
+from fusion.job.cli import command as make_door
 from fusion.job.config import check, config_dir
 
 

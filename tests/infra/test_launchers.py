@@ -109,7 +109,7 @@ def test_submitit_gives_every_device_a_process(process: Door, tiny_overrides: li
     two = ["trainer=ddp_cpu", "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}"]
     done = process("train", "-m", *tiny_overrides, "trainer.max_epochs=1", "seed=0", *two)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "0" / "results.json").read_text())["global_step"] == 3  # of 6 for one process
+    assert json.loads((tmp_path / "0" / "results.json").read_text())["global_step"] == 4  # of 6 for one process
     assert len(list((tmp_path / ".submitit").glob("*/*_log.out"))) == 2
 
 
@@ -121,7 +121,7 @@ def test_every_job_of_a_sweep_has_processes_of_its_own(
     done = process("train", "-m", *tiny_overrides, *two)
     assert done.returncode == 0, done.stderr
     for name in "01":
-        assert json.loads((tmp_path / name / "results.json").read_text())["global_step"] == 3
+        assert json.loads((tmp_path / name / "results.json").read_text())["global_step"] == 4
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_the_torchrun_example_trains_and_resumes(tiny_overrides: list[str], tmp_
     command = ["bash", str(script), *tiny_overrides, "trainer.max_epochs=1"]
     done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["global_step"] == 3
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["global_step"] == 4
 
 
 @pytest.mark.slow

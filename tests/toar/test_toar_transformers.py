@@ -54,7 +54,7 @@ def test_sentences_are_means_of_the_last_hidden_states(llama, chat):
 def test_mistakes_get_one_line(llama, tmp_path):
     with pytest.raises(ConfigError, match="dim=48, but .* has 32"):
         LanguageModelText(str(llama), dim=48)(SENTENCES)
-    with pytest.raises(WeightsError, match="is not to be had"):
+    with pytest.raises(WeightsError, match="is unavailable"):
         LanguageModelText(str(tmp_path / "nothing"), dim=32)(SENTENCES)
 
 

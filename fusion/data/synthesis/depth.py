@@ -1,4 +1,4 @@
-"""Where the near parts of a photograph are: measured or estimated maps, a model, or an imagined scene.
+"""Depth sources: a nearness map for a photograph: measured or estimated maps, a model, or an imagined scene.
 
 A source of depth is called with the file, its pixels and a generator, and gives nearness: `(H, W)` float32 in [0, 1],
 larger where the scene is closer to the camera, stretched to the whole range for every image.

@@ -127,7 +127,7 @@ class YOLO(nn.Module):
         """Load what fits of `weights`: all but the last layers where the classes are others.
 
         Raises:
-            WeightsError: not to be had.
+            WeightsError: unavailable.
         """
         if self.weights is None:
             return

@@ -80,7 +80,7 @@ class PyramidSegmenter(nn.Module):
         """Load timm's weights into the trunk, if asked for.
 
         Raises:
-            WeightsError: not to be had.
+            WeightsError: unavailable.
         """
         if not self.pretrained:
             return
@@ -140,7 +140,7 @@ class SegFormer(nn.Module):
         """Load `weights` into the trunk.
 
         Raises:
-            WeightsError: not to be had, or of another size.
+            WeightsError: unavailable, or of another size.
         """
         if self.weights is None:
             return

@@ -98,7 +98,7 @@ class GIFNet(FusionModel):
         """Load the released checkpoint, or weights of ours.
 
         Raises:
-            WeightsError: not to be had, or of another model; the line says what is missing.
+            WeightsError: unavailable, or of another model; the line says what is missing.
         """
         state = read_state(locate(weights))
         if is_official(state):

@@ -101,8 +101,8 @@ class GIFNetNetwork(nn.Module):
         aux_conv_own_v: False reproduces the released code, which applies the photography branch's depthwise
             convolution to the values of the multi-modal branch when the latter is the main one. Has no influence with
             the photography branch as the main one.
-        init: of the convolutions outside the blocks. "torch": PyTorch's default, as released, which shrinks the signal
-            from layer to layer; "kaiming": keeps its size (He et al. 2015), the pictures starting in the middle (ours).
+        init: initial weights of the convolutions outside the blocks. "torch": PyTorch's default, as released, which shrinks
+            the signal from layer to layer; "kaiming": keeps its size (He et al. 2015), the pictures starting in the middle (ours).
     """
 
     depth = 2

@@ -1,4 +1,4 @@
-"""How much there is to see in a picture, as gradients of features, to weigh sources against each other (Xu et al. 2020)."""
+"""Source weights from the gradient energy of image features (Xu et al. 2020)."""
 
 import urllib.error
 from collections.abc import Sequence

@@ -44,7 +44,8 @@ class DetectorAttention(Attention):
         detector: arguments of both `FasterRCNN`s.
         cross_mix: refine both modalities' features by what a shared 1x1 convolution makes of the two (released code; the
             paper does not mention it).
-        join: of the two maps: "max" (released code), or "conv": two convolutions, then the maximum (Sec. 3.2; shapes ours).
+        join: how the two maps are joined: "max" (released code), or "conv": two convolutions, then the maximum (Sec. 3.2;
+            shapes ours).
         train: False freezes the detectors; training then needs no boxes.
     """
 

@@ -96,7 +96,7 @@ class MoEFusion(FusionModel):
         """Load the fusion network, from a file of ours or of the released code; the attention stays as it is.
 
         Raises:
-            WeightsError: not to be had, or of another network.
+            WeightsError: unavailable, or of another network.
         """
         state = read_state(locate(weights))
         if is_official(state):

@@ -118,7 +118,7 @@ class TCMoA(FusionModel):
         """Load a checkpoint of this model, ours (trainable part alone, or all) or the official one.
 
         Raises:
-            WeightsError: not to be had, or of another model; the line says what is missing.
+            WeightsError: unavailable, or of another model; the message says what is missing.
         """
         state = read_state(locate(weights))
         if any("blocks_MoA" in key or "blocks_SSF" in key for key in state):

@@ -54,7 +54,7 @@ class BaseFusion(FusionModel):
         """Load the base network of a checkpoint of either stage.
 
         Raises:
-            WeightsError: not to be had, or of another network.
+            WeightsError: unavailable, or of another network.
         """
         load_base(self.network, weights)
 
@@ -93,7 +93,7 @@ def load_base(network: BaseFusionNetwork, weights: str) -> None:
     """Load the base network out of a checkpoint of either stage.
 
     Raises:
-        WeightsError: not to be had, or of another network.
+        WeightsError: unavailable, or of another network.
     """
     state = read_state(locate(weights))
     prefix = "network."

@@ -108,7 +108,7 @@ class TOAR(FusionModel):
         """Load both stages' weights.
 
         Raises:
-            WeightsError: not to be had, of another model, or of stage one alone.
+            WeightsError: unavailable, of another model, or of stage one alone.
         """
         state = read_state(locate(weights))
         if state and not any(key.startswith("regulation.") for key in state):

@@ -51,7 +51,7 @@ class LanguageModelText(Part):
 
         Raises:
             ConfigError: transformers is not installed, or `dim` is not the model's.
-            WeightsError: the model is not to be had.
+            WeightsError: the model is unavailable.
         """
         tokenizer, network = self._load()
         return torch.stack([self._sentence(tokenizer, network, sentence) for sentence in sentences])
@@ -98,7 +98,7 @@ class LanguageModelText(Part):
             network = AutoModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype), trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise WeightsError(
-                f"model.text_encoder.model={self.model} is not to be had ({str(error).splitlines()[0]}): give a folder with "
+                f"model.text_encoder.model={self.model} is unavailable ({str(error).splitlines()[0]}): give a folder with "
                 "the model and its tokenizer, or log in to the hub where it asks for that"
             ) from error
         if network.config.hidden_size != self.dim:
