@@ -18,7 +18,16 @@ def pool(x: Tensor, side: int) -> Tensor:
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """Smooth `x` `(B, 1, h, w)` along the edges of `guide`: local linear models, windows of 2 radius + 1 (He et al. 2013)."""
+    """Smooth along the edges of a guide by local linear models (He, Sun and Tang 2013).
+
+    Windows are cut at the border, as in the paper; `kornia.filters.guided_blur` reflects the border instead.
+
+    Args:
+        guide: `(B, 1, h, w)`.
+        x: what is smoothed, likewise.
+        radius: windows have `2 radius + 1` pixels a side.
+        eps: least variance of the guide that counts as an edge.
+    """
     side = 2 * radius + 1
     mean_g, mean_x = box(guide, side), box(x, side)
     variance = box(guide * guide, side) - mean_g * mean_g
