@@ -140,7 +140,7 @@ def test_a_bad_gradient_is_left_out_without_waiting(device: str) -> None:
 
     weight = torch.nn.Parameter(torch.ones(3, device=device))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
-    trainer = type("T", (), {"precision_plugin": None, "global_step": 0})()
+    trainer = type("T", (), {"precision_plugin": None, "global_step": 0, "strategy": None})()
     guard = FiniteGuard(patience=2)
     for step, gradient in enumerate([1.0, float("nan"), 1.0, float("inf")]):
         before = weight.detach().clone()
