@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
-from fusion.errors import ConfigError, WeightsError
+from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.models.color import NativeColor, check_color, fuse_in_color
 from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
@@ -44,6 +44,8 @@ class FusionModel(TrainedModel, ABC):
     """Set by `load_model` where no weights were loaded: `fuse` then refuses, because a random network makes no picture."""
     explained_controls: tuple[str, ...] = ()
     """Controls that may change nothing, because the model then says why."""
+    fuses_all: bool = False
+    """Whether the method has a rule of its own for more than two sources, `fuse_all`."""
     least_side: int = 1
     """Smaller pictures are extended by reflection and cropped back."""
     example_size: tuple[int, int] = (64, 64)
@@ -85,12 +87,13 @@ class FusionModel(TrainedModel, ABC):
 
     def fuse(
         self,
-        a: Image,
-        b: Image,
+        a: Image | Sequence[Image],
+        b: Image | None = None,
         task: str = "vif",
         *,
         color: str = "auto",
         range: Any = "auto",
+        many: str = "auto",
         **controls: Any,
     ) -> FusionOutput:
         """Fuse images of any size, in evaluation mode and without gradients.
@@ -109,11 +112,13 @@ class FusionModel(TrainedModel, ABC):
         Args:
             a: first source (visible, over-exposed, far focus): a path, a Pillow image, a tensor `(3|1, H, W)` or
                 `(B, 3|1, H, W)`, float in [0, 1] or uint8, or an array HxW or HxWx3.
+                A list `[a, b, c, ...]` of them, in place of a and b, is a scene of any number of sources.
             b: second source (infrared, under-exposed, near focus), the same size.
             task: "vif", "mef" or "mff", or what the method knows.
             color: "auto", "rgb", "ycbcr", "luma", "a" or "b", see `fusion.models.color`.
             range: black and white of files and Pillow images, one for both or by source (`{"b": "minmax"}`), see
                 `fusion.data.files.ranges`. Tensors and arrays are taken as they are.
+            many: how more than two sources are fused: "auto", "own", "tree", "pairs" or "fold", see `fusion.models.many`.
             **controls: steering of the method.
 
         Returns:
@@ -124,6 +129,14 @@ class FusionModel(TrainedModel, ABC):
             DataError: shapes, sizes, types or ranges that cannot be fused.
             WeightsError: the model has no trained weights.
         """
+        if isinstance(a, list | tuple):
+            from fusion.models.many import fuse_many  # late: it fuses pairs by this method
+
+            if b is not None:
+                raise DataError("fuse takes all sources in one list, fuse([a, b, c], task=...), or two: fuse(a, b)")
+            return fuse_many(self, a, task, many, color, range, **controls)
+        if b is None:
+            raise DataError("fuse needs two sources, fuse(a, b), or a list of them: fuse([a, b, c], task=...)")
         self.refuse_untrained()
         check_color(color)
         sources = read_sources(a, b, range)
@@ -148,6 +161,14 @@ class FusionModel(TrainedModel, ABC):
         finally:
             for module, training in modes:
                 module.training = training
+
+    def fuse_all(self, images: Sequence[Tensor], task: str, **controls: Any) -> FusionOutput:
+        """Fuse any number of `(1, 3, H, W)` sources of any size at once, the brightest first, where `fuses_all`.
+
+        Raises:
+            ConfigError: a method without such a rule.
+        """
+        raise ConfigError(f"{type(self).__name__} has no rule for more than two sources")
 
     def refuse_untrained(self) -> None:
         """Refuse to make pictures with random weights.

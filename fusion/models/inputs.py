@@ -1,6 +1,7 @@
 """Turning what users hold into the tensors models take, and padding to the sizes models accept."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +22,42 @@ Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
 
 
 def read_sources(a: Image, b: Image, ranges: Any = "auto") -> Sources | None:
+    """`read_list` of two sources."""
+    return read_list([a, b], ranges, stacklevel=4)
+
+
+def read_list(images: Sequence[Image], ranges: Any = "auto", stacklevel: int = 3) -> Sources | None:
     """Files and Pillow images as tensors, with what a result takes over from them; None for tensors and arrays.
 
-    Where one is a file and the other an array, the array is taken as a picture too. What a user should know of the files is
+    Where one is a file and another an array, the array is taken as a picture too. What a user should know of the files is
     a warning.
 
     Raises:
         ConfigError: a range for tensors or arrays.
         DataError: a file that cannot be read, sizes that differ, or a file beside a tensor.
     """
-    files = [isinstance(x, str | Path | PIL.Image.Image) for x in (a, b)]
-    if not any(files):
+    if not any(isinstance(x, str | Path | PIL.Image.Image) for x in images):
         if ranges != "auto":
             raise ConfigError(
                 f"range={ranges}: for files and Pillow images; scale tensors and arrays to [0, 1] yourself"
             )
         return None
-    sources = prepare([_raster(x, name) for x, name in ((a, "a"), (b, "b"))], ranges)
+    sources = prepare([_raster(x, name_of(i)) for i, x in enumerate(images)], ranges)
     for line in sources.notes:
         if line.startswith("warning: "):
-            warnings.warn(line.removeprefix("warning: "), stacklevel=3)
+            warnings.warn(line.removeprefix("warning: "), stacklevel=stacklevel)
     return sources
 
 
-def describe_arrays(a: Image, b: Image) -> Sources | None:
-    """What a result takes over from two arrays: their depth. None for tensors."""
-    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        return None
-    return prepare([_of_array(a), _of_array(b)])
+def name_of(index: int) -> str:
+    """What a source is called in messages: a, b, c, ..."""
+    return chr(ord("a") + index) if index < 26 else f"source {index + 1}"
+
+
+def describe_arrays(*images: Image) -> Sources | None:
+    """What a result takes over from arrays: their depth. None for tensors."""
+    arrays = [image for image in images if isinstance(image, np.ndarray)]
+    return prepare([_of_array(array) for array in arrays]) if len(arrays) == len(images) else None
 
 
 def _raster(image: Image, name: str) -> Raster:
@@ -96,13 +105,28 @@ def image_pair(a: Image, b: Image, device: torch.device) -> tuple[Tensor, Tensor
     Raises:
         DataError: the two do not agree in size or count.
     """
-    first, second = image_batch(a, "a").to(device), image_batch(b, "b").to(device)
-    if first.shape[-2:] != second.shape[-2:]:
-        sizes = [f"{tensor.shape[-2]}x{tensor.shape[-1]}" for tensor in (first, second)]
-        raise DataError(f"a is {sizes[0]} and b is {sizes[1]} (height x width): register and resize them to one size")
-    if first.shape[0] != second.shape[0]:
-        raise DataError(f"a holds {first.shape[0]} images and b {second.shape[0]}: expected as many in both")
+    first, second = image_list([a, b], device)
     return first, second
+
+
+def image_list(images: Sequence[Image], device: torch.device) -> list[Tensor]:
+    """Read several sources as batches of one shape on a device.
+
+    Raises:
+        DataError: they do not agree in size or count; the first two that differ are named.
+    """
+    batches = [image_batch(image, name_of(index)).to(device) for index, image in enumerate(images)]
+    first = batches[0]
+    for index, batch in enumerate(batches[1:], 1):
+        name = name_of(index)
+        if first.shape[-2:] != batch.shape[-2:]:
+            sizes = [f"{tensor.shape[-2]}x{tensor.shape[-1]}" for tensor in (first, batch)]
+            raise DataError(
+                f"a is {sizes[0]} and {name} is {sizes[1]} (height x width): register and resize them to one size"
+            )
+        if first.shape[0] != batch.shape[0]:
+            raise DataError(f"a holds {first.shape[0]} images and {name} {batch.shape[0]}: expected as many in both")
+    return batches
 
 
 def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Fusion with guided filters."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ class GuidedFilter(FusionModel):
         **base: see `FusionModel`.
     """
 
+    fuses_all = True
+
     def __init__(
         self,
         base_radius: int = 45,
@@ -34,19 +37,24 @@ class GuidedFilter(FusionModel):
         self.filters = ((base_radius, base_eps), (detail_radius, detail_eps))
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
-        images = [a, b]
+        """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""
+        return self.fuse_all([a, b], task)
+
+    def fuse_all(self, images: Sequence[Tensor], task: str = "vif", **controls: Any) -> FusionOutput:
+        """The same of any number of sources, as the paper has it (Eq. 5): the most salient one has a pixel's weight."""
         bases = [box(x, 31) for x in images]
         grays = [(x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True) for x in images]
-        first, second = (_saliency(gray) for gray in grays)
-        wins = (first >= second).float()
+        salient = torch.stack([_saliency(gray) for gray in grays])
+        winner = salient.argmax(0)  # the first of equal ones
+        wins = [(winner == index).float() for index in range(len(images))]
         parts = []
         for (radius, eps), layers in zip(
             self.filters, (bases, [x - low for x, low in zip(images, bases, strict=True)]), strict=True
         ):
-            filtered = zip(grays, (wins, 1 - wins), strict=True)
+            filtered = zip(grays, wins, strict=True)
             weights = torch.stack([guided_filter(gray, win, radius, eps) for gray, win in filtered]).clamp(0, 1)
             weights = weights / weights.sum(0).clamp_min(1e-6)
-            parts.append(weights[0] * layers[0] + weights[1] * layers[1])
+            parts.append(sum(weight * layer for weight, layer in zip(weights, layers, strict=True)))
         return FusionOutput(fused=(parts[0] + parts[1]).clamp(0, 1))
 
 

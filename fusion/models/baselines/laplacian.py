@@ -1,5 +1,7 @@
 """The Laplacian pyramid of the sources (Burt and Adelson, 1983), the classic rule of larger detail."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ class LaplacianPyramid(FusionModel):
         ConfigError: fewer than one level.
     """
 
+    fuses_all = True
+
     def __init__(self, levels: int = 4, **base: Any) -> None:
         super().__init__(**base)
         if levels < 1:
@@ -33,18 +37,26 @@ class LaplacianPyramid(FusionModel):
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""
+        return self.fuse_all([a, b], task)
+
+    def fuse_all(self, images: Sequence[Tensor], task: str = "vif", **controls: Any) -> FusionOutput:
+        """The same of any number of sources: the largest detail of all, the mean of the coarsest levels."""
         details = []
         for _ in range(self.levels):
-            if min(a.shape[-2:]) < 8:
+            if min(images[0].shape[-2:]) < 8:
                 break
-            smaller = _reduce(a), _reduce(b)
-            first, second = (image - _expand(small, image) for image, small in zip((a, b), smaller, strict=True))
-            details.append(torch.where(first.abs() >= second.abs(), first, second))
-            a, b = smaller
-        fused = (a + b) / 2
+            smaller = [_reduce(image) for image in images]
+            found = [image - _expand(small, image) for image, small in zip(images, smaller, strict=True)]
+            details.append(reduce(_larger, found))
+            images = smaller
+        fused = reduce(torch.add, images) / len(images)
         for detail in reversed(details):
             fused = _expand(fused, detail) + detail
         return FusionOutput(fused.clamp(0, 1))
+
+
+def _larger(first: Tensor, second: Tensor) -> Tensor:
+    return torch.where(first.abs() >= second.abs(), first, second)
 
 
 def _smooth(image: Tensor) -> Tensor:

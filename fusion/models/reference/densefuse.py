@@ -1,5 +1,6 @@
 """The network of DenseFuse (Li and Wu, IEEE TIP 2019): a dense encoder, a fusion rule without weights, a decoder."""
 
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -25,6 +26,8 @@ class DenseFuseNetwork(nn.Module):
         ConfigError: another rule.
     """
 
+    any_number = True
+
     def __init__(self, rule: Literal["addition", "l1"] = "addition") -> None:
         super().__init__()
         if rule not in RULES:
@@ -33,20 +36,21 @@ class DenseFuseNetwork(nn.Module):
         self.conv1, self.DB1 = _Conv(1, 16), _DenseBlock()
         self.conv2, self.conv3, self.conv4, self.conv5 = _Conv(64, 64), _Conv(64, 32), _Conv(32, 16), _Conv(16, 1)
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Two `(B, 1, H, W)` in [0, 1] to `(B, 1, H, W)`, any size of 2 pixels and more."""
-        first, second = (self.DB1(self.conv1(image).relu()) for image in (a, b))
-        features = self._meet(first, second)
+    def forward(self, *images: Tensor) -> Tensor:
+        """Two or more `(B, 1, H, W)` in [0, 1] (Eqs. 3 to 5 are for any number) to one, any size of 2 pixels and more."""
+        features = self._meet([self.DB1(self.conv1(image).relu()) for image in images])
         for layer in (self.conv2, self.conv3, self.conv4):
             features = layer(features).relu()
         return self.conv5(features)
 
-    def _meet(self, first: Tensor, second: Tensor) -> Tensor:
+    def _meet(self, features: list[Tensor]) -> Tensor:
         if self.rule == "addition":
-            return (first + second) / 2
-        activity = [F.avg_pool2d(features.abs().sum(1, keepdim=True), 3, 1, 1) for features in (first, second)]
-        share = activity[0] / (activity[0] + activity[1]).clamp_min(1e-12)
-        return share * first + (1 - share) * second
+            return reduce(torch.add, features) / len(features)
+        activity = [F.avg_pool2d(one.abs().sum(1, keepdim=True), 3, 1, 1) for one in features]
+        total = reduce(torch.add, activity).clamp_min(1e-12)
+        shares = [one / total for one in activity[:-1]]
+        shares.append(1 - reduce(torch.add, shares))
+        return reduce(torch.add, (share * one for share, one in zip(shares, features, strict=True)))
 
 
 class _Conv(nn.Module):

@@ -1,5 +1,6 @@
 """The network of IFCNN (Zhang et al., Information Fusion 2020): shared features, an elementwise rule, a short decoder."""
 
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -25,6 +26,8 @@ class IFCNNNetwork(nn.Module):
         ConfigError: another rule.
     """
 
+    any_number = True
+
     def __init__(self, rule: Literal["max", "sum", "mean"] = "max") -> None:
         super().__init__()
         if rule not in RULES:
@@ -34,15 +37,16 @@ class IFCNNNetwork(nn.Module):
         self.conv2, self.conv3 = _Block(64), _Block(64)
         self.conv4 = nn.Conv2d(64, 3, 1)
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Two normalised `(B, 3, H, W)` to one, normalised alike; any size of 4 pixels and more."""
-        first, second = (self.conv2(self.conv1(F.pad(image, (3, 3, 3, 3), "replicate"))) for image in (a, b))
-        return self.conv4(self.conv3(self._meet(first, second)))
+    def forward(self, *images: Tensor) -> Tensor:
+        """Two or more normalised `(B, 3, H, W)` (Eq. 3 is for any number) to one; any size of 4 pixels and more."""
+        features = [self.conv2(self.conv1(F.pad(image, (3, 3, 3, 3), "replicate"))) for image in images]
+        return self.conv4(self.conv3(self._meet(features)))
 
-    def _meet(self, first: Tensor, second: Tensor) -> Tensor:
+    def _meet(self, features: list[Tensor]) -> Tensor:
         if self.rule == "max":
-            return torch.maximum(first, second)
-        return (first + second) / 2 if self.rule == "mean" else first + second
+            return reduce(torch.maximum, features)
+        total = reduce(torch.add, features)
+        return total / len(features) if self.rule == "mean" else total
 
 
 class _Block(nn.Module):

@@ -11,6 +11,7 @@ from fusion.errors import ConfigError
 from fusion.hub import load_strict, locate, read_state
 from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.models.base import FusionModel
+from fusion.models.inputs import reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
 
 SEES = ("rgb", "luma")
@@ -112,6 +113,20 @@ class ReferenceFusion(FusionModel):
             low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
             fused = torch.where(high > low, (fused - low) / (high - low).clamp_min(1e-12), fused)
         return FusionOutput(fused)
+
+    @property
+    def fuses_all(self) -> bool:  # type: ignore[override]
+        """Whether the network takes any number of images (`any_number`)."""
+        return bool(getattr(self.network, "any_number", False)) and not self.stretch
+
+    def fuse_all(self, images: Sequence[Tensor], task: str = "vif", **controls: Any) -> FusionOutput:
+        """Fuse any number of `(B, 3, H, W)` at once; for "luma" grey, colour is for who calls it."""
+        size = images[0].shape[-2:]
+        images = [reflect_to_multiple(reflect_to_least(x, self.least_side), self.size_multiple) for x in images]
+        if self.sees == "luma":
+            images = [split_luma(image)[0] for image in images]
+        fused = self.network(*((image - self.mean) / self.std for image in images)) * self.std + self.mean
+        return FusionOutput(fused[..., : size[0], : size[1]].expand(-1, 3, -1, -1))
 
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
         """There are none.

@@ -40,6 +40,30 @@ class BandOutput:
     routing: Routing | None
 
 
+@dataclass
+class Evidence:
+    """What a site knows of a pair before it decides.
+
+    Attributes:
+        scores: `(B, 2, h', w')` of the sources, from the cues of the tokens and the experts.
+        gain: `(B, 1, h', w')`, before its bound.
+        offset: `(B, 1, h', w')` in [-1, 1].
+        features: `(B, D, h', w')` for the next finer site.
+        routing: of the tokens; None without experts.
+    """
+
+    scores: Tensor
+    gain: Tensor
+    offset: Tensor
+    features: Tensor
+    routing: Routing | None
+
+    @property
+    def context(self) -> tuple[Tensor, Tensor]:
+        """What the next finer site sees of this one."""
+        return self.features, self.scores[:, :1] - self.scores[:, 1:]
+
+
 class BandSite(nn.Module):
     """One TC-MoA on one band (ours, after Eqs. 2 to 4): scores of the sources, a softmax over them, a gain.
 
@@ -95,24 +119,32 @@ class BandSite(nn.Module):
             task: index, or `(num_tasks,)` weights.
             control: steering of the prompts.
         """
+        seen = self.evidence(cues, context, task)
+        difference = self.spread(seen.scores[:, :1] - seen.scores[:, 1:], cues.energy[:, :1] - cues.energy[:, 1:], task)
+        chosen = difference.sigmoid()
+        prompts = control(torch.cat([chosen, 1 - chosen], dim=1))
+        return BandOutput(prompts, self.gain_of(seen.gain, cues.energy), seen.offset, seen.context, seen.routing)
+
+    def evidence(self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights) -> Evidence:
+        """Scores of a pair, and what the experts say of gain and offset; see `forward`."""
         weights, gain = of_task(self.cue_weights, task), of_task(self.gain, task)
         scores = (cues.tokens * weights[1:, None, None]).sum(2)  # (B, 2, h', w')
-        size, routing = cues.energy.shape[-2:], None
-        features, offset = scores[:, :1] * 0, scores[:, :1] * 0
+        features, offset, routing = scores[:, :1] * 0, scores[:, :1] * 0, None
         gain = gain + features
         if self.recipe:
             features, routing, head = self._experts(cues, context, task)
             scores = scores + BOUND * (head[:, :2] / BOUND).tanh()
             gain, offset = gain + head[:, 2:3], head[:, 3:].tanh()
-        difference = scores[:, :1] - scores[:, 1:]
-        if self.base:
-            difference = smooth(difference + weights[0] * (cues.energy[:, :1] - cues.energy[:, 1:]))
-        else:
-            difference = resize(difference, size) + weights[0] * (cues.energy[:, :1] - cues.energy[:, 1:])
-        chosen = difference.sigmoid()
-        prompts = control(torch.cat([chosen, 1 - chosen], dim=1))
-        gain = resize((self.gain_log * gain.tanh()).exp(), size)
-        return BandOutput(prompts, gain, offset, (features, scores[:, :1] - scores[:, 1:]), routing)
+        return Evidence(scores, gain, offset, features, routing)
+
+    def spread(self, scores: Tensor, energy: Tensor, task: TaskWeights) -> Tensor:
+        """Scores of tokens, or their difference, on the pixels of the band, with the energy there; linear in both."""
+        share = of_task(self.cue_weights, task)[0] * energy
+        return smooth(scores + share) if self.base else resize(scores, energy.shape[-2:]) + share
+
+    def gain_of(self, gain: Tensor, energy: Tensor) -> Tensor:
+        """Factor on the band within its bound, on the pixels of the band."""
+        return resize((self.gain_log * gain.tanh()).exp(), energy.shape[-2:])
 
     def _experts(
         self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights

@@ -41,7 +41,7 @@ class BandCues:
 
 
 def band_cues(bands: Tensor, pictures: Tensor, means: Tensor, finer: Tensor | None, base: bool) -> BandCues:
-    """Measure one band of both sources.
+    """Measure one band of both sources; of more than two, `match` is that of the first two.
 
     Args:
         bands: `(B, 2, h, w)` details of this level; at the base the pictures less their means.
@@ -63,10 +63,20 @@ def band_cues(bands: Tensor, pictures: Tensor, means: Tensor, finer: Tensor | No
         ((seen - means).abs() + 0.02).log() / 2,
         2 * (seen - 0.5),
     ]
-    both = box(pool(bands[:, :1] * bands[:, 1:], side), 3)
+    return BandCues(log_energy(box(squares, 3)), torch.stack(cues, dim=2), likeness(bands, local, side), detail)
+
+
+def likeness(bands: Tensor, local: Tensor, side: int) -> Tensor:
+    """How much two bands `(B, 2, h, w)` are alike, `(B, 1, h', w')` in [-1, 1].
+
+    Args:
+        bands: of two sources.
+        local: `(B, 2, h', w')` their mean squares per token.
+        side: of a token.
+    """
+    both = box(pool(bands[:, :1] * bands[:, 1:2], side), 3)
     alone = box(local, 3)
-    match = both / (alone[:, :1] * alone[:, 1:] + FAINT**2).sqrt()
-    return BandCues(log_energy(box(squares, 3)), torch.stack(cues, dim=2), match, detail)
+    return both / (alone[:, :1] * alone[:, 1:2] + FAINT**2).sqrt()
 
 
 def log_energy(energy: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from fusion.models.base import FusionModel
 from fusion.models.compiled import is_compiled
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
+from fusion.models.tcmoa.many import fuse_pyramid_of_many
 from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
@@ -199,6 +200,29 @@ class TCMoA(FusionModel):
         if isinstance(self.network, PyramidNetwork):
             return fuse_pyramid(lambda x, y, **whole: self(x, y, task, **controls, **whole), a, b, self.network)
         return fuse_any_size(lambda x, y: self(x, y, task, **controls), a, b, self.size_multiple, self.size_policy)
+
+    @property
+    def fuses_all(self) -> bool:  # type: ignore[override]
+        """Whether it has prompts for any number of sources: on a pyramid, see `fusion.models.tcmoa.many`."""
+        return isinstance(self.network, PyramidNetwork)
+
+    def fuse_all(  # type: ignore[override]
+        self,
+        images: Sequence[Tensor],
+        task: str,
+        *,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        center: float = 0.5,
+        sites: Sequence[str] | None = None,
+        task_weights: Mapping[str, float] | None = None,
+        site_tasks: Sequence[str] | None = None,
+    ) -> FusionOutput:
+        """Fuse `(1, 3, H, W)` sources of any number and size; see `forward` for the controls."""
+        if not isinstance(self.network, PyramidNetwork):
+            return super().fuse_all(images, task)
+        control = self._controls(PromptControl(alpha, beta, center), sites)
+        return fuse_pyramid_of_many(images, self.network, self._routing(task, task_weights, site_tasks), control)
 
     def frozen_state_keys(self) -> set[str]:
         """The frozen backbone, where it came from named weights."""

@@ -155,7 +155,7 @@ class PyramidNetwork(nn.Module):
         means = luma.mean((-2, -1), keepdim=True) if means is None else means
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
-        cues = self._cues(bands, pictures, means)
+        cues = self.cues(bands, pictures, means)
         output = FusionOutput(fused=a)
         tasks, controls = per_site(task, self.site_names), per_site(control, self.site_names)
         fused, context = luma[:, :1], None
@@ -178,7 +178,8 @@ class PyramidNetwork(nn.Module):
         output.fused = join_luma(fused, chroma + 0.5)
         return output
 
-    def _cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
+    def cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
+        """Cues of every level, finest first, of two sources or more; see `band_cues`."""
         cues: list[BandCues] = []
         for level, (band, picture) in enumerate(zip(bands, pictures, strict=True)):
             base = level == self.backbone.levels

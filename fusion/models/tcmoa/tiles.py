@@ -43,12 +43,17 @@ def fuse_pyramid(
     a, b = (reflect_to_multiple(x, network.tile_grid) for x in (a, b))
     output = run(a, b) if a.shape[-2] * a.shape[-1] <= whole else _tiled(run, a, b, network, tile)
     output.fused = output.fused[..., :height, :width]
+    output.prompts = without_border(output, height, width)
+    return output
+
+
+def without_border(output: FusionOutput, height: int, width: int) -> list[Tensor]:
+    """Prompts of a reflected picture, cut to what belongs to its own size."""
     levels = [int(site.rsplit(".", 1)[-1]) for site in output.sites]
-    output.prompts = [  # without the reflected border
+    return [
         prompt[..., : -(-height // 2**level), : -(-width // 2**level)]
         for prompt, level in zip(output.prompts, levels, strict=True)
     ]
-    return output
 
 
 def _tiled(run: Callable[..., FusionOutput], a: Tensor, b: Tensor, network: PyramidNetwork, tile: int) -> FusionOutput:

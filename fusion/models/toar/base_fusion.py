@@ -1,6 +1,6 @@
 """Stage one of T-OAR: the base fusion network as a LightningModule (Sec. 3.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -67,7 +67,9 @@ class BaseFusion(FusionModel):
         fused = self.network(infrared, luma)
         return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused})
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
+    def fuse(
+        self, a: Image | Sequence[Image], b: Image | None = None, task: str = "vif", **controls: Any
+    ) -> FusionOutput:
         """See `FusionModel.fuse`; warns where there are no trained weights."""
         warn_untrained(self.network)
         return super().fuse(a, b, task, **controls)

@@ -153,7 +153,9 @@ class TOAR(FusionModel):
         fused = self.network(b[:, :1], luma, regulate)
         return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused, "prompts": prompts})
 
-    def fuse(self, a: Image, b: Image, task: str = "vif", **controls: Any) -> FusionOutput:
+    def fuse(
+        self, a: Image | Sequence[Image], b: Image | None = None, task: str = "vif", **controls: Any
+    ) -> FusionOutput:
         """See `FusionModel.fuse`; warns where there are no trained weights.
 
         Raises:

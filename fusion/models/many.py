@@ -1,0 +1,191 @@
+"""More than two sources: a method's own rule where it has one, else a scheme that repeats the fusion of two.
+
+    own    the method's rule for any number of sources (`FusionModel.fuse_all`)
+    tree   a tournament: neighbours by brightness are fused, then the results, until one is left
+    pairs  every pair is fused; the results are blended by how well either source of a pair shows a place
+    fold   the first two, the result with the third, and so on, in the order given: the only scheme that depends on it
+
+What "auto" takes for methods without a rule of their own was chosen by measurement: experiments/many_sources.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fusion.errors import ConfigError, DataError
+from fusion.layers.box import box
+from fusion.layers.color import split_luma
+from fusion.models.inputs import Image, describe_arrays, image_list, read_list
+from fusion.models.many_color import fuse_many_in_color
+from fusion.models.output import FusionOutput
+
+if TYPE_CHECKING:
+    from fusion.models.base import FusionModel
+
+SCHEMES = ("auto", "own", "tree", "pairs", "fold")
+DEFAULT = "tree"
+"""Of methods without a rule of their own."""
+Fuse = Callable[[Tensor, Tensor], Tensor]
+"""Fuses two batches `(B, 3, H, W)`."""
+
+
+def check_scheme(many: str, model: "FusionModel | None" = None) -> str:
+    """The scheme that is used.
+
+    Raises:
+        ConfigError: an unknown scheme, or "own" for a model without a rule of its own.
+    """
+    if many not in SCHEMES:
+        raise ConfigError(f"many={many}: expected one of {', '.join(SCHEMES)}")
+    if model is None or many not in ("auto", "own"):
+        return many
+    if many == "own" and not model.fuses_all:
+        raise ConfigError(
+            f"many=own: {type(model).__name__} has no rule for more than two sources; take many={DEFAULT}, pairs or fold"
+        )
+    return "own" if model.fuses_all else DEFAULT
+
+
+def fuse_many(
+    model: "FusionModel",
+    images: Sequence[Image],
+    task: str = "vif",
+    many: str = "auto",
+    color: str = "auto",
+    range: Any = "auto",
+    **controls: Any,
+) -> FusionOutput:
+    """Fuse two sources or more, in evaluation mode and without gradients; see `FusionModel.fuse`.
+
+    Two sources are `a` and `b`, in this order. Of more the order does not matter, except with `many="fold"`, for colour rules
+    that name a source, and for what a result takes over from the first file (metadata).
+
+    Returns:
+        Output as of two sources; prompts have a channel per source, in the order given. `extras["many"]` names the scheme.
+
+    Raises:
+        DataError: fewer than two sources, or some that do not fit.
+        ConfigError: an unknown scheme.
+    """
+    images = list(images)
+    if len(images) < 2:
+        raise DataError(f"{len(images)} source: expected two or more")
+    if len(images) == 2:
+        check_scheme(many)
+        return model.fuse(images[0], images[1], task, color=color, range=range, **controls)
+    model.refuse_untrained()
+    scheme = check_scheme(many, model)
+    sources = read_list(images, range)
+    batches = image_list(images if sources is None else sources.images, model.device)
+    with evaluating(model):
+        output = fuse_many_in_color(
+            lambda chosen: run_scheme(model, chosen, task, scheme, controls), batches, color, model.native_color
+        )
+    output.fused = output.fused.float().clamp(0, 1)
+    output.extras["many"] = scheme
+    output.sources = sources if sources is not None else describe_arrays(*images)
+    return output
+
+
+def run_scheme(
+    model: "FusionModel", images: Sequence[Tensor], task: str, scheme: str, controls: dict[str, Any]
+) -> FusionOutput:
+    """Fuse batches `(B, 3, H, W)` by a scheme; the images of a batch are sorted one by one."""
+    outputs = [_run_one(model, [x[i : i + 1] for x in images], task, scheme, controls) for i in range(len(images[0]))]
+    if len(outputs) == 1:
+        return outputs[0]
+    prompts = [torch.cat(maps) for maps in zip(*(one.prompts for one in outputs), strict=True)]
+    return FusionOutput(torch.cat([one.fused for one in outputs]), prompts=prompts, sites=outputs[0].sites)
+
+
+def _run_one(
+    model: "FusionModel", images: list[Tensor], task: str, scheme: str, controls: dict[str, Any]
+) -> FusionOutput:
+    order = list(range(len(images))) if scheme == "fold" else by_brightness(images)
+    chosen = [images[i] for i in order]
+    if scheme == "own":
+        output = model.fuse_all(chosen, task, **controls)
+        place = [order.index(i) for i in range(len(images))]
+        output.prompts = [prompt[:, place] for prompt in output.prompts]
+        return output
+    color = "rgb" if model.native_color == "rgb" else "auto"  # colour was dealt with for all sources at once
+
+    def two(a: Tensor, b: Tensor) -> Tensor:
+        return model.fuse(a, b, task, color=color, **controls).fused
+
+    return FusionOutput({"tree": tree, "fold": fold, "pairs": pairs}[scheme](two, chosen))
+
+
+def by_brightness(images: Sequence[Tensor]) -> list[int]:
+    """Places of the images `(1, 3, H, W)`, the brightest first; equally bright ones by contrast.
+
+    In a pair the brighter one becomes `a`, as an over-exposed source is. Sums are in float64, so that nothing depends on the
+    order in which the images come.
+    """
+    keys = []
+    for image in images:
+        values = image.double()
+        keys.append((-float(values.sum()), -float(values.square().sum()), -float(values[..., ::2].sum())))
+    return sorted(range(len(images)), key=lambda index: keys[index])
+
+
+def tree(two: Fuse, images: Sequence[Tensor]) -> Tensor:
+    """A balanced tournament of neighbours; where a round has an odd number, the last one waits for the next round."""
+    left = list(images)
+    while len(left) > 1:
+        met = [two(left[i], left[i + 1]) for i in range(0, len(left) - 1, 2)]
+        left = met + left[2 * len(met) :]
+    return left[0]
+
+
+def fold(two: Fuse, images: Sequence[Tensor]) -> Tensor:
+    """One after the other."""
+    fused = images[0]
+    for image in images[1:]:
+        fused = two(fused, image)
+    return fused
+
+
+def pairs(two: Fuse, images: Sequence[Tensor], sharpness: float = 4.0) -> Tensor:
+    """All pairs, blended with weights w_i w_j, where w is the softmax over the sources of their visibility.
+
+    Args:
+        two: fuses a pair.
+        images: the sources.
+        sharpness: factor on the visibility before the softmax.
+    """
+    weights = (sharpness * torch.stack([visibility(image) for image in images])).softmax(0)  # (n, B, 1, H, W)
+    total, fused = torch.zeros_like(weights[0]), torch.zeros_like(images[0])
+    for i, j in combinations(range(len(images)), 2):
+        weight = weights[i] * weights[j] + 1e-12
+        fused = fused + weight * two(images[i], images[j])
+        total = total + weight
+    return fused / total
+
+
+def visibility(image: Tensor) -> Tensor:
+    """How well a source shows each place, `(B, 1, H, W)`: log energy of fine detail in 9x9 pixels and well-exposedness.
+
+    The two quality measures of Mertens et al. (2009) that grey pictures have, as logarithms.
+    """
+    luma = split_luma(image)[0]
+    energy = box((luma - box(luma, 3)).square(), 9)
+    seen = -((box(luma, 9) - 0.5) / 0.25).square() / 2
+    return (energy + 4e-6).log() / 2 + seen
+
+
+@contextmanager
+def evaluating(model: "FusionModel") -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards all parts are as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,195 @@
+"""TC-MoA on a pyramid for any number of sources: prompts p_1 + ... + p_n = 1 from the evidence of all pairs.
+
+A site scores the two sources of a pair: d_ij = s_i - s_j is the logit of its prompt. Of n sources every pair goes through
+the sites as two sources do, and the logits of all pairs become one score per source by least squares,
+
+    u = argmin sum_(i<j) (u_i - u_j - d_ij)^2   with sum_i u_i = 0,   so   u_i = (1 / n) sum_j d_ij
+
+(the potential of HodgeRank on a complete graph: Jiang, Lim, Yao and Ye 2011). The prompts are the softmax of u. With two
+sources that is the sigmoid of d_12, the two-source network itself. Gain and offset are means over the pairs, weighted by
+p_i p_j. In a pair the brighter source is `a`, as in training on exposures; so the order in which sources are given does not
+matter (`fusion.models.many` sorts them).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from fusion.errors import ConfigError
+from fusion.layers.box import box, pool
+from fusion.layers.color import join_luma, split_luma
+from fusion.layers.pyramid import expand
+from fusion.models.inputs import reflect_to_multiple
+from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.band import Evidence, resize
+from fusion.models.tcmoa.cues import BandCues, band_cues, likeness
+from fusion.models.tcmoa.network import per_site
+from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork
+from fusion.models.tcmoa.tiles import TILE, WHOLE, spans, without_border
+from fusion.moe.adapters import PromptControl
+from fusion.moe.routers import TaskWeights, of_task
+
+Pair = tuple[int, int]
+
+
+def fuse_pyramid_of_many(
+    sources: Sequence[Tensor],
+    network: PyramidNetwork,
+    task: TaskWeights | list[TaskWeights],
+    control: PromptControl | list[PromptControl] | None = None,
+    whole: int = WHOLE,
+    tile: int = TILE,
+) -> FusionOutput:
+    """Fuse n sources `(1, 3, H, W)` of any size, as `fusion.models.tcmoa.tiles.fuse_pyramid` does with two."""
+    height, width = sources[0].shape[-2:]
+    sources = [reflect_to_multiple(source, network.tile_grid) for source in sources]
+    rows, columns = sources[0].shape[-2:]
+    if rows * columns <= whole:
+        output = fuse_sources(network, sources, task, control)
+    else:
+        means = torch.cat([split_luma(source)[0].mean((-2, -1), keepdim=True) for source in sources], dim=1)
+        fused = torch.empty_like(sources[0])
+        for top, bottom, t, b in spans(rows, tile, network.reach, network.tile_grid):
+            for left, right, le, r in spans(columns, tile, network.reach, network.tile_grid):
+                cut = [source[..., top:bottom, left:right] for source in sources]
+                output = fuse_sources(network, cut, task, control, means)
+                fused[..., t:b, le:r] = output.fused[..., t - top : b - top, le - left : r - left]
+        output.fused = fused
+    output.fused = output.fused[..., :height, :width]
+    output.prompts = without_border(output, height, width)
+    return output
+
+
+def fuse_sources(
+    network: PyramidNetwork,
+    sources: Sequence[Tensor],
+    task: TaskWeights | list[TaskWeights],
+    control: PromptControl | list[PromptControl] | None = None,
+    means: Tensor | None = None,
+) -> FusionOutput:
+    """Fuse n sources.
+
+    Args:
+        network: of two sources, as trained.
+        sources: `(B, 3, H, W)` each, RGB in [0, 1], the brightest first.
+        task, control: see `PyramidNetwork.forward`; beta has no meaning for more than two sources.
+        means: `(B, n, 1, 1)` mean luma of the whole sources, where these are tiles.
+
+    Returns:
+        `FusionOutput` with prompts `(B, n, h, w)` from the base to the finest band, in the order of the sources.
+
+    Raises:
+        ConfigError: beta with more than two sources.
+    """
+    with torch.autocast(sources[0].device.type, enabled=False):
+        return _fuse(network, [source.float() for source in sources], task, control or PromptControl(), means)
+
+
+def _fuse(
+    network: PyramidNetwork,
+    sources: list[Tensor],
+    task: TaskWeights | list[TaskWeights],
+    control: PromptControl | list[PromptControl],
+    means: Tensor | None,
+) -> FusionOutput:
+    split = [split_luma(source) for source in sources]
+    luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
+    means = luma.mean((-2, -1), keepdim=True) if means is None else means
+    pictures = network.backbone.gaussians(luma)
+    bands = network.backbone.bands(pictures)
+    cues = network.cues(bands, pictures, means)
+    names = network.site_names
+    tasks, controls = per_site(task, names), per_site(control, names)
+    count = len(sources)
+    measured = [*bands[:-1], pictures[-1] - means]  # what the cues were measured on
+    scores, pairs = _all_pairs(network, measured, cues, tasks)
+    output = FusionOutput(fused=sources[0])
+    fused = luma[:, :1]
+    for index, (name, (key, site)) in enumerate(zip(names, network.sites.items(), strict=True)):
+        level = int(key)
+        band, energy = bands[level], cues[level].energy
+        prompts = _steer(controls[name], site.spread(scores[index], energy, tasks[name]).softmax(1))
+        weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
+        gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy)
+        mixed = (prompts * band).sum(1, keepdim=True)
+        if site.base:
+            pivot = means.mean(1, keepdim=True)
+            offset = _weighted(weights, (seen.offset for seen in pairs[index]))
+            fused = pivot + gain * (mixed - pivot) + network.backbone.offset_bound * offset
+        else:
+            fused = gain * mixed + expand(fused, band.shape[-2:])
+        output.sites.append(name)
+        output.prompts.append(prompts)
+    chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])
+    output.fused = join_luma(fused, chroma + 0.5)
+    return output
+
+
+def _all_pairs(
+    network: PyramidNetwork, bands: list[Tensor], cues: list[BandCues], tasks: dict[str, TaskWeights]
+) -> tuple[list[Tensor], list[list[Evidence]]]:
+    """Scores `(B, n, h', w')` of the sources on every site, and what each pair says there of gain and offset."""
+    count = bands[0].shape[1]
+    names = network.site_names
+    scores: list[Tensor] = [cues[int(key)].tokens[:, :, 0] * 0 for key in network.sites]
+    said: list[list[Evidence]] = [[] for _ in names]
+    for first, second in combinations(range(count), 2):
+        context = None
+        for index, (name, (key, site)) in enumerate(zip(names, network.sites.items(), strict=True)):
+            level = int(key)
+            seen = site.evidence(_of_pair(cues[level], bands[level], (first, second), site.base), context, tasks[name])
+            context = seen.context
+            share = context[1][:, 0] / count
+            scores[index][:, first] += share
+            scores[index][:, second] -= share
+            nothing = seen.features[:, :0]  # a pair's own features are not needed any more
+            said[index].append(Evidence(nothing, seen.gain, seen.offset, nothing, None))
+    return scores, said
+
+
+def _of_pair(cues: BandCues, bands: Tensor, pair: Pair, base: bool) -> BandCues:
+    chosen = list(pair)
+    side = 1 if base else 2
+    local = pool(bands[:, chosen].square(), side)
+    match = likeness(bands[:, chosen], local, side)
+    return BandCues(cues.energy[:, chosen], cues.tokens[:, chosen], match, cues.detail[:, chosen])
+
+
+def _pair_weights(prompts: Tensor, count: int) -> Tensor:
+    """`(B, pairs, h', w')`, p_i p_j over their sum; nowhere zero, so that one pair has all the weight."""
+    products = [prompts[:, i] * prompts[:, j] + 1e-6 for i, j in combinations(range(count), 2)]
+    weights = torch.stack(products, dim=1)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _weighted(weights: Tensor, values: Iterator[Tensor]) -> Tensor:
+    total = weights[:, :1] * 0
+    for index, value in enumerate(values):
+        total = total + weights[:, index : index + 1] * value
+    return total
+
+
+def _steer(control: PromptControl, prompts: Tensor) -> Tensor:
+    """Eq. of Sec. 4.6 for n sources: p_i' = c + alpha (p_i - c) with c at the same share as with two sources."""
+    count = prompts.shape[1]
+    if count == 2:
+        return control(prompts)
+    if control.beta != 0:
+        raise ConfigError(f"control.beta={control.beta}: favours a or b, and has no meaning for {count} sources")
+    center = 2 * control.center / count
+    return prompts if control.alpha == 1 else center + control.alpha * (prompts - center)
+
+
+def _chroma(network: PyramidNetwork, chroma: list[Tensor], prompts: Tensor, task: TaskWeights) -> Tensor:
+    """As of two sources: softmax over the logarithms of saturation and prompt; the constant for `a` in pairs, as above."""
+    saturation, preferred, constant = of_task(network.chroma, task)
+    count, size = len(chroma), chroma[0].shape[-2:]
+    side = min(8, *size)
+    colour = torch.cat([box(pool(x.abs().sum(1, keepdim=True), side), 3) + GRAY for x in chroma], dim=1)
+    choice = pool(prompts, side).clamp(0.01, 0.99)
+    place = torch.arange(count, device=prompts.device, dtype=prompts.dtype).view(1, -1, 1, 1)
+    ahead = (count - 1 - 2 * place) / count  # pairs in which it is `a` less those in which it is `b`
+    weights = resize((saturation * colour.log() + preferred * choice.log() + constant * ahead).softmax(1), size)
+    return torch.stack([weights[:, i : i + 1] * x for i, x in enumerate(chroma)]).sum(0)
