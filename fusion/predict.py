@@ -1,7 +1,8 @@
-"""Fuse two files or two folders: `python -m fusion.predict model=NAME a=DIR b=DIR out=DIR task=vif`."""
+"""Fuse files, folders, stacks or videos: `python -m fusion.predict model=NAME a=DIR b=DIR out=DIR task=vif`."""
 
 from omegaconf import DictConfig
 
+from fusion.data.files.formats import is_video
 from fusion.job.cli import command, each_source, free_controls
 from fusion.job.config import check_early, check_sources
 
@@ -14,11 +15,17 @@ def rewrite(arguments: list[str]) -> list[str]:
 @command("predict", prepare=rewrite)
 def main(cfg: DictConfig) -> None:
     """Command `python -m fusion.predict`."""
-    check_sources(cfg, "a", "b")
+    if cfg.sources is None:
+        check_sources(cfg, "a", "b")
     if cfg.ckpt_path is None:  # a checkpoint may bring another model
         check_early(cfg.model, "model")
-    from fusion.inference.folders import predict  # late: it imports PyTorch and Lightning
-
+    # Late: these import PyTorch and Lightning.
+    if cfg.sources is not None:
+        from fusion.inference.many import predict
+    elif any(is_video(str(cfg[key])) for key in ("a", "b")):
+        from fusion.inference.video import predict
+    else:
+        from fusion.inference.folders import predict
     predict(cfg)
 
 

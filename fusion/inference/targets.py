@@ -53,30 +53,56 @@ def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> tuple[list[Job], int
     Raises:
         ConfigError: a format that cannot be written, or files that would overwrite a source or one another.
     """
+    names = [str(PurePosixPath(pair.name).parent / stem_of(pair.a)) for pair in pairs]
+    single = len(pairs) == 1 and pairs[0].a == Path(str(options["a"])).expanduser()
+    places = place_results(names, [(pair.a, pair.b) for pair in pairs], options, single, "a and b are folders")
+    jobs = [Job(pair, target, fixed) for pair, (target, fixed) in zip(pairs, places, strict=True)]
+    kept = jobs if options["overwrite"] else [job for job in jobs if not job.exists()]
+    return kept, len(jobs) - len(kept)
+
+
+def place_results(
+    names: Sequence[str],
+    sources: Sequence[Sequence[Path]],
+    options: dict[str, Any],
+    single: bool,
+    several: str,
+) -> list[tuple[Path, bool]]:
+    """The file of each result, and whether its ending was asked for.
+
+    Args:
+        names: of the results in `out`, with sub-folders and without ending.
+        sources: the files of each; the ending is that of the first one where none is asked for.
+        options: `out`, `format` of conf/predict.yaml.
+        single: `out` may be a file.
+        several: why it may not, otherwise.
+
+    Raises:
+        ConfigError: a format that cannot be written, or files that would overwrite a source or one another.
+    """
     if options["format"] not in FORMATS:
         raise ConfigError(f"format={options['format']}: expected one of {', '.join(FORMATS)}")
     out = Path(str(options["out"])).expanduser()
-    one_file = _is_file(str(options["out"]), len(pairs) == 1 and pairs[0].a == Path(str(options["a"])).expanduser())
+    one_file = _is_file(str(options["out"]), single, several)
     if one_file and options["format"] not in ("keep", suffix_of(out).lstrip(".")):
         raise ConfigError(f"format={options['format']} and out={out}: two different formats; leave one out")
-    jobs = []
-    for pair in pairs:
-        own = suffix_of(pair.a)
+    places = []
+    for name, files in zip(names, sources, strict=True):
+        own = suffix_of(files[0])
         suffix = f".{options['format']}" if options["format"] != "keep" else own
         fixed = one_file or options["format"] != "keep"
         if options["format"] == "keep" and suffix in _NOT_KEPT:
             suffix = ".png"
         if suffix == own and suffix in WRITABLE:
-            suffix = pair.a.suffix  # as it is spelled
+            suffix = files[0].suffix  # as it is spelled
         suffix = suffix if suffix.lower() in WRITABLE else ".png"
-        target = out if one_file else out / PurePosixPath(pair.name).parent / f"{stem_of(pair.a)}{suffix}"
-        if target.resolve() in (pair.a.resolve(), pair.b.resolve()):
+        target = out if one_file else out / f"{name}{suffix}"
+        if target.resolve() in {path.resolve() for path in files}:
             raise ConfigError(f"out={out}: {target} is a source; choose another folder")
-        jobs.append(Job(pair, target, fixed))
-    if len({job.target for job in jobs}) < len(jobs):
-        raise ConfigError(f"out={out}: two pairs would be written to one file; rename the sources")
-    kept = jobs if options["overwrite"] else [job for job in jobs if not job.exists()]
-    return kept, len(jobs) - len(kept)
+        places.append((target, fixed))
+    if len({target for target, _ in places}) < len(places):
+        raise ConfigError(f"out={out}: two results would be written to one file; rename the sources")
+    return places
 
 
 def deeper(job: Job, result: Raster) -> Path:
@@ -93,7 +119,7 @@ def deeper(job: Job, result: Raster) -> Path:
     return job.target.with_name(stem + (".png" if simple else ".tif"))
 
 
-def _is_file(out: str, from_files: bool) -> bool:
+def _is_file(out: str, from_files: bool, several: str) -> bool:
     """Whether `out` names a file.
 
     Raises:
@@ -111,6 +137,6 @@ def _is_file(out: str, from_files: bool) -> bool:
         return True
     if not from_files and (suffix in READABLE or suffix in OTHER_PICTURES):
         raise ConfigError(
-            f"out={out}: a and b are folders, so out is one too, but this names a file; end it in / if you mean so"
+            f"out={out}: {several}, so out is a folder too, but this names a file; end it in / if you mean so"
         )
     return False

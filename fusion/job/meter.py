@@ -14,6 +14,7 @@ class Meter:
         interval: seconds between two lines in a log; a terminal is rewritten twice a second.
         live: rewrite one line; None: where the stream is a terminal.
         stream: where to; None is the standard output.
+        unit: what is counted.
     """
 
     def __init__(
@@ -23,8 +24,9 @@ class Meter:
         interval: float = 10.0,
         live: bool | None = None,
         stream: TextIO | None = None,
+        unit: str = "pairs",
     ) -> None:
-        self.total, self.what, self.interval = total, what, interval
+        self.total, self.what, self.interval, self.unit = total, what, interval, unit
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty() if live is None else live
         self.done = 0
@@ -42,13 +44,13 @@ class Meter:
     def line(self, note: str = "") -> str:
         """The line as it stands."""
         of = f"/{self.total}" if self.total is not None else ""
-        return f"{self.what} {self.done}{of} pairs  {self.pace()}" + (f"  {note}" if note else "")
+        return f"{self.what} {self.done}{of} {self.unit}  {self.pace()}" + (f"  {note}" if note else "")
 
     def pace(self) -> str:
         """Speed, and the time that is left where the total is known."""
         speed = self.done / max(time.monotonic() - self._start, 1e-9)
         left = f"  {clock((self.total - self.done) / speed)} left" if self.total is not None and self.done else ""
-        return f"{rate(speed)}{left}"
+        return f"{rate(speed, self.unit)}{left}"
 
     def write(self, text: str) -> None:
         """Show a line."""
@@ -62,7 +64,7 @@ class Meter:
     def close(self, note: str = "") -> None:
         """The last line, with the whole time in place of what is left."""
         seconds = time.monotonic() - self._start
-        text = f"{self.what} {self.done} pairs in {clock(seconds)}  {rate(self.done / max(seconds, 1e-9))}"
+        text = f"{self.what} {self.done} {self.unit} in {clock(seconds)}  {rate(self.done / max(seconds, 1e-9), self.unit)}"
         self.write(text + (f"  {note}" if note else ""))
         self.end_line()
 
@@ -74,9 +76,9 @@ class Meter:
             self._width = 0
 
 
-def rate(speed: float) -> str:
-    """Pairs per second, with as many digits as tell something."""
-    return f"{speed:.0f} pairs/s" if speed >= 100 else f"{speed:.3g} pairs/s"
+def rate(speed: float, unit: str = "pairs") -> str:
+    """Pairs, or what is counted, per second, with as many digits as tell something."""
+    return f"{speed:.0f} {unit}/s" if speed >= 100 else f"{speed:.3g} {unit}/s"
 
 
 def clock(seconds: float) -> str:

@@ -31,14 +31,24 @@ def _quoted(argument: str, sweeps: bool) -> str:
     key, equals, value = argument.partition("=")
     if not equals or not value or not _PATH_KEYS.fullmatch(key.lstrip("+")):
         return argument
+    if key.lstrip("+") == "sources" and value.startswith("[") and value.endswith("]") and not _exists(value):
+        return f"{key}=[{','.join(_in_list(part.strip()) for part in value[1:-1].split(','))}]"
     if not _exists(value) and _is_hydras(value, sweeps):
         return argument
     if key in ("resume", "contact_sheet") and value.lower() in ("true", "false"):  # switches of some commands
         return argument
     if re.fullmatch(r"[\w./\\-]*[A-Za-z_/][\w./\\-]*", value, re.ASCII) and not _looks_typed(value):
         return argument  # nothing that Hydra could read otherwise
-    text = QuotedString(text=value.replace("${", "\\${"), quote=Quote.single).with_quotes()
-    return f"{key}={text}"
+    return f"{key}={_in_quotes(value)}"
+
+
+def _in_list(value: str) -> str:
+    """An element of a list of paths, a string whatever it looks like."""
+    return value if not value or value[0] in "\"'" else _in_quotes(value)
+
+
+def _in_quotes(value: str) -> str:
+    return str(QuotedString(text=value.replace("${", "\\${"), quote=Quote.single).with_quotes())
 
 
 def _exists(value: str) -> bool:

@@ -94,6 +94,7 @@ def _limits(low: float | None, high: float | None) -> str:
 SWITCH = Rule(lambda v: isinstance(v, bool), "true or false")
 TEXT = Rule(lambda v: isinstance(v, str) and bool(v.strip()), "a word")
 PATH = Rule(lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v, "a path")
+ONE_PATH = Rule(PATH.accepts, "a path (more than two sources: sources=FOLDER or sources=[a.jpg,b.jpg,c.jpg])")
 PATH_OR_NULL = Rule(PATH.accepts, PATH.text, null=True)
 TEXT_OR_NULL = Rule(TEXT.accepts, TEXT.text, null=True)
 SIDE = either(whole(1), several(whole(1), 2), null=True)
@@ -184,8 +185,14 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "task": TEXT,
     },
     "predict": {
-        "a": PATH,
-        "b": PATH,
+        "a": ONE_PATH,
+        "b": ONE_PATH,
+        "sources": either(PATH, several(PATH), null=True),
+        "grouping": TEXT,
+        "many": TEXT,
+        "codec": TEXT,
+        "crf": real(0, 63),
+        "audio": SWITCH,
         "out": PATH,
         "task": TEXT,
         "format": TEXT,

@@ -1,8 +1,8 @@
 """More than two sources: a method's own rule where it has one, else a scheme that repeats the fusion of two.
 
     own    the method's rule for any number of sources (`FusionModel.fuse_all`)
-    tree   a tournament: neighbours by brightness are fused, then the results, until one is left
-    pairs  every pair is fused; the results are blended by how well either source of a pair shows a place
+    tree   a tournament: the brightest source is fused with the darkest, the second with the last but one, ...; then the results
+    pairs  every pair is fused; the results are blended by how well the sources of a pair show a place; slow, n (n - 1) / 2 pairs
     fold   the first two, the result with the third, and so on, in the order given: the only scheme that depends on it
 
 What "auto" takes for methods without a rule of their own was chosen by measurement: experiments/many_sources.
@@ -117,7 +117,9 @@ def _run_one(
     def two(a: Tensor, b: Tensor) -> Tensor:
         return model.fuse(a, b, task, color=color, **controls).fused
 
-    return FusionOutput({"tree": tree, "fold": fold, "pairs": pairs}[scheme](two, chosen))
+    if scheme == "pairs":
+        return FusionOutput(pairs(two, chosen, task))
+    return FusionOutput({"tree": tree, "fold": fold}[scheme](two, chosen))
 
 
 def by_brightness(images: Sequence[Tensor]) -> list[int]:
@@ -134,11 +136,17 @@ def by_brightness(images: Sequence[Tensor]) -> list[int]:
 
 
 def tree(two: Fuse, images: Sequence[Tensor]) -> Tensor:
-    """A balanced tournament of neighbours; where a round has an odd number, the last one waits for the next round."""
+    """A balanced tournament in rounds: the first with the last, and so on inwards; one in the middle waits for the next round.
+
+    Args:
+        two: fuses a pair.
+        images: `(1, 3, H, W)`, the brightest first; results are sorted again.
+    """
     left = list(images)
     while len(left) > 1:
-        met = [two(left[i], left[i + 1]) for i in range(0, len(left) - 1, 2)]
-        left = met + left[2 * len(met) :]
+        half = len(left) // 2
+        met = [two(left[i], left[-1 - i]) for i in range(half)] + left[half : len(left) - half]
+        left = [met[i] for i in by_brightness(met)]
     return left[0]
 
 
@@ -150,15 +158,15 @@ def fold(two: Fuse, images: Sequence[Tensor]) -> Tensor:
     return fused
 
 
-def pairs(two: Fuse, images: Sequence[Tensor], sharpness: float = 4.0) -> Tensor:
+def pairs(two: Fuse, images: Sequence[Tensor], task: str = "vif") -> Tensor:
     """All pairs, blended with weights w_i w_j, where w is the softmax over the sources of their visibility.
 
     Args:
         two: fuses a pair.
         images: the sources.
-        sharpness: factor on the visibility before the softmax.
+        task: decides what visibility is.
     """
-    weights = (sharpness * torch.stack([visibility(image) for image in images])).softmax(0)  # (n, B, 1, H, W)
+    weights = torch.stack([visibility(image, task) for image in images]).softmax(0)  # (n, B, 1, H, W)
     total, fused = torch.zeros_like(weights[0]), torch.zeros_like(images[0])
     for i, j in combinations(range(len(images)), 2):
         weight = weights[i] * weights[j] + 1e-12
@@ -167,15 +175,17 @@ def pairs(two: Fuse, images: Sequence[Tensor], sharpness: float = 4.0) -> Tensor
     return fused / total
 
 
-def visibility(image: Tensor) -> Tensor:
-    """How well a source shows each place, `(B, 1, H, W)`: log energy of fine detail in 9x9 pixels and well-exposedness.
+def visibility(image: Tensor, task: str) -> Tensor:
+    """How well a source shows each place, `(B, 1, H, W)`: log energy of fine detail in 9x9 pixels, or well-exposedness.
 
-    The two quality measures of Mertens et al. (2009) that grey pictures have, as logarithms.
+    Two of the measures of Mertens et al. (2009), as logarithms: for "mef" well-exposedness, because what is dark has the noise
+    of a sensor as its detail; else detail.
     """
     luma = split_luma(image)[0]
+    if task == "mef":
+        return -((box(luma, 9) - 0.5) / 0.2).square() / 2
     energy = box((luma - box(luma, 3)).square(), 9)
-    seen = -((box(luma, 9) - 0.5) / 0.25).square() / 2
-    return (energy + 4e-6).log() / 2 + seen
+    return 2 * (energy + 4e-6).log()
 
 
 @contextmanager

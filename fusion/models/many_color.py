@@ -68,7 +68,9 @@ def _auto(run: RunAll, images: Sequence[Tensor], native: NativeColor) -> FusionO
         how = "the network sees the colour of {0}"
     else:
         output = run([split_luma(x)[0].expand_as(x) for x in images])
-        chroma = [torch.where(k[:, None, None, None], split_luma(x)[1], 0.5) for x, k in zip(images, counts, strict=True)]
+        chroma = [
+            torch.where(k[:, None, None, None], split_luma(x)[1], 0.5) for x, k in zip(images, counts, strict=True)
+        ]
         output.fused = join_luma(_luma(output.fused), merge(chroma))
         how = "luma fused, chroma of {0}"
     lines = []

@@ -59,7 +59,9 @@ def read_nifti(path: Path, page: int | None = None) -> Raster:
     raster = from_array(np.ascontiguousarray(plane), path, pages=slices, page=number)
     if slices == 1:
         return raster
-    return raster.noted(f"{path}: {slices} slices, slice {number} (counted from 0) is used; page=N takes another one")
+    return raster.noted(
+        f"{path}: {slices} slices, slice {number} (counted from 0) is used; page=N takes another, sources=FILE all"
+    )
 
 
 def read_fits(path: Path, page: int = 0) -> Raster:
@@ -93,7 +95,9 @@ def read_fits(path: Path, page: int = 0) -> Raster:
     raster = from_array(np.ascontiguousarray(values), path, pages=pages, page=page)
     if pages == 1:
         return raster
-    return raster.noted(f"{path}: {pages} planes, plane {page} (counted from 0) is used; page=N takes another one")
+    return raster.noted(
+        f"{path}: {pages} planes, plane {page} (counted from 0) is used; page=N takes another, sources=FILE all"
+    )
 
 
 def read_exr(path: Path, page: int = 0) -> Raster:

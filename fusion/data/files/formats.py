@@ -56,9 +56,30 @@ WRITABLE = tuple(
     suffix for one in FORMATS if one.depths for suffix in one.suffixes if suffix not in (".npz", ".pbm", ".pic")
 )
 """Endings that results can be written with."""
-OTHER_PICTURES = frozenset(
-    (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".pdf", ".ico")
-) | frozenset((".tga", ".dcm", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".h5", ".mat"))
+VIDEOS = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"))
+"""Endings of videos, which `predict` reads and writes (extra `video`)."""
+OTHER_PICTURES = (
+    frozenset(
+        (
+            ".heic",
+            ".heif",
+            ".cr2",
+            ".cr3",
+            ".nef",
+            ".arw",
+            ".dng",
+            ".raf",
+            ".orf",
+            ".rw2",
+            ".psd",
+            ".svg",
+            ".pdf",
+            ".ico",
+        )
+    )
+    | frozenset((".tga", ".dcm", ".h5", ".mat"))
+    | VIDEOS
+)
 """Endings of picture-like files that cannot be read, to be told from names of folders."""
 
 _BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
@@ -77,6 +98,11 @@ def stem_of(path: Path) -> str:
 def is_readable(path: Path) -> bool:
     """Whether a file's ending is that of a picture that can be read."""
     return suffix_of(path) in READABLE
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file's ending is that of a video."""
+    return suffix_of(Path(path)) in VIDEOS
 
 
 def format_to_write(path: Path) -> Format:

@@ -62,10 +62,10 @@ def pair_files_of(
     """
     if rule not in RULES:
         raise ConfigError(f"pairing={rule}: unknown, expected one of {', '.join(RULES)}.")
-    found_a = _listed(a, recursive, ignore, layout)
+    found_a = list_pictures(a, recursive, ignore, layout)
     if a.resolve() == b.resolve():
         return _within(a, found_a, layout)
-    found_b = _listed(b, recursive, ignore, layout)
+    found_b = list_pictures(b, recursive, ignore, layout)
     found_a, found_b = _without_doubles(a, found_a, b, found_b)
     if rule == "order":
         return _by_order(a, found_a, b, found_b)
@@ -78,12 +78,19 @@ def pair_files_of(
     if lone_a or lone_b:
         report_unpaired([(a, lone_a), (b, lone_b)], bool(names), allow_unpaired, hint=_hint(found_a, found_b))
     references = (
-        {} if reference is None or not reference.is_dir() else _index(reference, _listed(reference, recursive), key)
+        {}
+        if reference is None or not reference.is_dir()
+        else _index(reference, list_pictures(reference, recursive), key)
     )
     return [Pair(_name(a, first[n], key), first[n], second[n], references.get(n)) for n in names], said
 
 
-def _listed(folder: Path, recursive: bool, ignore: Sequence[Path] = (), layout: str = "") -> list[Path]:
+def list_pictures(folder: Path, recursive: bool, ignore: Sequence[Path] = (), layout: str = "") -> list[Path]:
+    """Pictures of a folder that can be read, in natural order by sub-folder; what looks like one and cannot is told.
+
+    Raises:
+        DataError: no such folder, or none in it.
+    """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}.{expected(layout)}")

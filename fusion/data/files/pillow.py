@@ -45,7 +45,9 @@ def from_pillow(image: Image.Image, path: Path | None = None, pages: int = 1, pa
     """A Pillow image as a raster, upright."""
     notes = []
     if pages > 1 and image.format != "MPO":  # further frames of a camera's JPEG are previews
-        notes.append(f"{path}: {pages} frames, frame {page} (counted from 0) is used; page=N takes another one")
+        notes.append(
+            f"{path}: {pages} frames, frame {page} (counted from 0) is used; page=N takes another, sources=FILE all"
+        )
     metadata, source = meta.of_pillow(image), image.format
     if path is not None and image.format == "PNG" and _png_depth(path) == 16:
         turned = upright(_read_deep_png(path), int(image.getexif().get(0x0112, 1)))

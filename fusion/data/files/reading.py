@@ -109,9 +109,13 @@ def _refuse_known(path: Path, head: bytes, suffix: str) -> None:
         if brand in _BRANDS:
             raise DataError(f"{path}: {_BRANDS[brand]} cannot be read; convert it to PNG, TIFF or JPEG.")
         if brand.startswith(_VIDEO) or suffix in (".mp4", ".mov", ".m4v"):
-            raise DataError(f"{path}: a video, not an image; give its frames as images.")
+            raise DataError(
+                f"{path}: a video, not an image; predict fuses two videos, a=visible.mp4 b=infrared.mp4 (elsewhere give frames)."
+            )
     if head.startswith((b"\x1a\x45\xdf\xa3", b"RIFF")) and (head[8:12] == b"AVI " or suffix in (".mkv", ".webm")):
-        raise DataError(f"{path}: a video, not an image; give its frames as images.")
+        raise DataError(
+            f"{path}: a video, not an image; predict fuses two videos, a=visible.mp4 b=infrared.mp4 (elsewhere give frames)."
+        )
     named = {
         b"FUJIFILMCCD-RAW": "a Fujifilm raw file", b"IIRO": "an Olympus raw file", b"IIU\0": "a Panasonic raw file",
         b"8BPS": "a Photoshop file", b"%PDF": "a PDF", b"<svg": "a vector drawing", b"\x89HDF": "an HDF5 file",

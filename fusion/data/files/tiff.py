@@ -116,7 +116,9 @@ def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool)
         planes = planes.astype(np.float32)
     notes: list[str] = []
     if len(pages) > 1:
-        notes.append(f"{path}: {len(pages)} pages, page {number} (counted from 0) is used; page=N takes another one")
+        notes.append(
+            f"{path}: {len(pages)} pages, page {number} (counted from 0) is used; page=N takes another, sources=FILE all"
+        )
     tags = {tag.code: tag.value for tag in page.tags}
     nodata = _nodata(tags.get(NODATA))
     valid = _valid(planes, nodata)

@@ -65,10 +65,10 @@ def defocus(image: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
     near = (nearness >= 0.5).to(light)
     radius = 2 * max(RADII) * (nearness - 0.5).abs()
     # Each layer is blurred by itself and normalised, so that no color leaks in from the other one.
-    background = _variable_blur(light * (1 - near), radius) / _variable_blur((1 - near)[None], radius).clamp(min=1e-3)
+    background = variable_blur(light * (1 - near), radius) / variable_blur((1 - near)[None], radius).clamp(min=1e-3)
     far_radius = torch.full_like(radius, float(radius[near > 0].mean()) if bool(near.any()) else 0.0)
-    coverage = _variable_blur(near[None], far_radius)
-    foreground = _variable_blur(light * near, far_radius) / coverage.clamp(min=1e-3)
+    coverage = variable_blur(near[None], far_radius)
+    foreground = variable_blur(light * near, far_radius) / coverage.clamp(min=1e-3)
     far_focus = torch.lerp(light, foreground, coverage)
     near_focus = torch.where(near > 0, light, background)
     return to_display(far_focus), to_display(near_focus)
@@ -128,7 +128,7 @@ def _camera(light: Tensor, generator: torch.Generator, photons: float) -> Tensor
     return to_display(light + noise)
 
 
-def _variable_blur(image: Tensor, radius: Tensor) -> Tensor:
+def variable_blur(image: Tensor, radius: Tensor) -> Tensor:
     """Disc blur of `(C, H, W)` whose radius, in pixels, is given per pixel `(H, W)`."""
     levels = torch.stack([image] + [_disc_blur(image, r) for r in RADII[1:]])
     place = (radius / RADII[1]).clamp(0, len(RADII) - 1 - 1e-4)

@@ -47,10 +47,13 @@ class Geometry:
 
 def size_message(rasters: Sequence[Raster]) -> str:
     """Says which sizes differ, and what can be done."""
-    sizes = " and ".join(f"{r.path or 'a picture'} is {r.size[1]}x{r.size[0]}" for r in rasters)
+    first = {raster.size: raster for raster in reversed(rasters)}
+    shown = rasters if len(rasters) == 2 else [raster for raster in rasters if first[raster.size] is raster][:4]
+    sizes = " and ".join(f"{r.path or 'a picture'} is {r.size[1]}x{r.size[0]}" for r in shown)
+    what, others = ("pair", "b") if len(rasters) == 2 else ("scene", "the others")
     return (
-        f"Images of one pair must have the same size (width x height): {sizes}; align them, or set match_size=a (fit b into a; "
-        "fit=contain, cover, stretch or [scale,dx,dy]) or match_size=b."
+        f"Images of one {what} must have the same size (width x height): {sizes}; align them, or set match_size=a "
+        f"(fit {others} into a; fit=contain, cover, stretch or [scale,dx,dy]) or match_size=b."
     )
 
 

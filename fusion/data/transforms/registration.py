@@ -52,22 +52,31 @@ def register_raster(
     """
     if method == "none":
         return moving, []
+    matrix, said = find_warp(fixed, moving, method, motion)
+    return moving if matrix is None else warp(moving, matrix), said
+
+
+def find_warp(fixed: Raster, moving: Raster, method: str, motion: str) -> tuple[np.ndarray | None, list[str]]:
+    """The matrix for `warp` that brings `moving` onto `fixed`, None where none improves the alignment, and that in words.
+
+    Raises:
+        DataError: OpenCV is missing.
+    """
     name = str(moving.path or "the second source")
     first, second = _gray(fixed), _gray(moving)
     scale = min(1.0, _SIDE / max(first.shape))
     matrix = _ecc(first, second, motion, scale) if method == "ecc" else _features(first, second, motion)
     if matrix is None:
-        return moving, [f"warning: {name}: register={method} found no {motion} that fits; it is used as it is"]
+        return None, [f"warning: {name}: register={method} found no {motion} that fits; it is used as it is"]
     before, after = agreement(first, second, np.eye(3)), agreement(first, second, matrix)
     if after <= before:
-        return moving, [
+        return None, [
             f"warning: {name}: register={method} did not improve the alignment (agreement of edges {before:.3f}, then "
             f"{after:.3f}); it is used as it is"
         ]
-    warped = warp(moving, matrix)
     corner = matrix @ np.array([fixed.size[1] / 2, fixed.size[0] / 2, 1.0])
     shift = corner[:2] / corner[2] - np.array([fixed.size[1] / 2, fixed.size[0] / 2])
-    return warped, [
+    return matrix, [
         f"{name}: registered by {method} ({motion}), moved by ({-shift[0]:.1f}, {-shift[1]:.1f}) pixels at the centre; "
         f"agreement of edges {before:.3f} before, {after:.3f} after"
     ]

@@ -24,7 +24,7 @@ from fusion.layers.pyramid import expand
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import Evidence, resize
-from fusion.models.tcmoa.cues import BandCues, band_cues, likeness
+from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork
 from fusion.models.tcmoa.tiles import TILE, WHOLE, spans, without_border
