@@ -1,6 +1,6 @@
 """Ways to fuse more than two sources with a network made for two, measured on focus stacks and exposure brackets.
 
-    python experiments/many_sources/measure.py DATA --ckpt gifnet=DATA/GIFNet/Final.model --out experiments/many_sources/scores.csv
+    python experiments/many_sources/measure.py DATA --ckpt gifnet=GIFNET ifcnn=IFCNN --out experiments/many_sources/scores.csv
 
 Stacks are made from all-in-focus pictures (MFI-WHU/full_clear) with imagined depth and have a truth: PSNR and SSIM.
 Brackets are SICE's (three exposures) and made ones (five): MEF-SSIM for any number of sources. Every scheme fuses every
@@ -12,7 +12,6 @@ import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -50,19 +49,14 @@ def neighbours(two: Two, images: Sequence[Tensor]) -> Tensor:
     return left[0]
 
 
-def mean_of_pairs(two: Two, images: Sequence[Tensor]) -> Tensor:
-    """All pairs with the same weight."""
-    return torch.stack([two(images[i], images[j]) for i, j in combinations(range(len(images)), 2)]).mean(0)
-
-
 RULES: dict[str, Callable[[Two, Sequence[Tensor], str], Tensor]] = {
     "fold, in the order given": lambda two, images, task: fold(two, images),
     "fold, brightest first": lambda two, images, task: fold(two, brightest_first(images)),
     "tree of neighbours, in the order given": lambda two, images, task: neighbours(two, images),
     "tree of neighbours, brightest first": lambda two, images, task: neighbours(two, brightest_first(images)),
     "tree, brightest with darkest": lambda two, images, task: tree(two, brightest_first(images)),
-    "pairs, equal weights": lambda two, images, task: mean_of_pairs(two, brightest_first(images)),
-    "pairs, weights by task": lambda two, images, task: pairs(two, brightest_first(images), task),
+    "pairs, equal weights": lambda two, images, task: pairs(two, brightest_first(images), "mef"),
+    "pairs, weights by detail": lambda two, images, task: pairs(two, brightest_first(images), "mff"),
 }
 
 
@@ -70,11 +64,11 @@ def main() -> None:
     """Measure and write one row per model, kind of scene and rule."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--models", nargs="+", default=["tcmoa_pyramid", "gifnet", "ifcnn", "tcmoa_tiny"])
+    parser.add_argument("--models", nargs="+", default=["tcmoa_pyramid", "ifcnn", "tcmoa_tiny", "gifnet"])
     parser.add_argument("--ckpt", nargs="*", default=[], help="NAME=FILE of models without weights of their own")
-    parser.add_argument("--scenes", type=int, default=4, help="of every kind")
-    parser.add_argument("--orders", type=int, default=3)
-    parser.add_argument("--side", type=int, default=160, help="shorter side of the pictures")
+    parser.add_argument("--scenes", type=int, default=2, help="of every kind")
+    parser.add_argument("--orders", type=int, default=2)
+    parser.add_argument("--side", type=int, default=112, help="shorter side of the pictures")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -68,7 +68,7 @@ def predict(cfg: DictConfig) -> None:
     jobs, done = find_jobs(options, notices)
     model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
     check_controls(model, controls)
-    scheme = check_scheme(options["many"], model)
+    scheme = check_scheme(options["many"], model, options["task"])
     model.untrained = model.untrained and not options["allow_untrained"]
     model.refuse_untrained()
     check_effect(model, options["task"], controls)

@@ -2,10 +2,11 @@
 
     own    the method's rule for any number of sources (`FusionModel.fuse_all`)
     tree   a tournament: the brightest source is fused with the darkest, the second with the last but one, ...; then the results
-    pairs  every pair is fused; the results are blended by how well the sources of a pair show a place; slow, n (n - 1) / 2 pairs
+    pairs  every pair is fused; the results are blended by how well the sources of a pair show a place
     fold   the first two, the result with the third, and so on, in the order given: the only scheme that depends on it
 
-What "auto" takes for methods without a rule of their own was chosen by measurement: experiments/many_sources.
+For methods without a rule of their own "auto" takes pairs for "mff" and tree for all else, which was best by measurement:
+experiments/many_sources. A tree of n sources costs n - 1 fusions of two, pairs up to n (n - 1) / 2.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
     from fusion.models.base import FusionModel
 
 SCHEMES = ("auto", "own", "tree", "pairs", "fold")
-DEFAULT = "tree"
-"""Of methods without a rule of their own."""
+SPARE = 0.2
+"""Weight, of 1, that the pairs that are left out may have together at any place: frames never in focus side by side."""
 Fuse = Callable[[Tensor, Tensor], Tensor]
 """Fuses two batches `(B, 3, H, W)`."""
 
 
-def check_scheme(many: str, model: "FusionModel | None" = None) -> str:
-    """The scheme that is used.
+def check_scheme(many: str, model: "FusionModel | None" = None, task: str = "vif") -> str:
+    """The scheme that is used; without a model only its name is checked.
 
     Raises:
         ConfigError: an unknown scheme, or "own" for a model without a rule of its own.
@@ -45,9 +46,9 @@ def check_scheme(many: str, model: "FusionModel | None" = None) -> str:
         return many
     if many == "own" and not model.fuses_all:
         raise ConfigError(
-            f"many=own: {type(model).__name__} has no rule for more than two sources; take many={DEFAULT}, pairs or fold"
+            f"many=own: {type(model).__name__} has no rule for more than two sources; take many=tree, pairs or fold"
         )
-    return "own" if model.fuses_all else DEFAULT
+    return "own" if model.fuses_all else "pairs" if task == "mff" else "tree"
 
 
 def fuse_many(
@@ -78,7 +79,7 @@ def fuse_many(
         check_scheme(many)
         return model.fuse(images[0], images[1], task, color=color, range=range, **controls)
     model.refuse_untrained()
-    scheme = check_scheme(many, model)
+    scheme = check_scheme(many, model, task)
     sources = read_list(images, range)
     batches = image_list(images if sources is None else sources.images, model.device)
     with evaluating(model):
@@ -164,26 +165,36 @@ def pairs(two: Fuse, images: Sequence[Tensor], task: str = "vif") -> Tensor:
     Args:
         two: fuses a pair.
         images: the sources.
-        task: decides what visibility is.
+        task: "mef" weighs all pairs alike, since what is dark shows the noise of the sensor as its detail.
     """
-    weights = torch.stack([visibility(image, task) for image in images]).softmax(0)  # (n, B, 1, H, W)
+    chosen = list(combinations(range(len(images)), 2))
+    if task == "mef":
+        return torch.stack([two(images[i], images[j]) for i, j in chosen]).mean(0)
+    weights = torch.stack([visibility(image) for image in images]).softmax(0)  # (n, B, 1, H, W)
+    shares = {(i, j): weights[i] * weights[j] + 1e-12 for i, j in chosen}
     total, fused = torch.zeros_like(weights[0]), torch.zeros_like(images[0])
-    for i, j in combinations(range(len(images)), 2):
-        weight = weights[i] * weights[j] + 1e-12
-        fused = fused + weight * two(images[i], images[j])
-        total = total + weight
+    for i, j in _kept(shares):
+        fused = fused + shares[i, j] * two(images[i], images[j])
+        total = total + shares[i, j]
     return fused / total
 
 
-def visibility(image: Tensor, task: str) -> Tensor:
-    """How well a source shows each place, `(B, 1, H, W)`: log energy of fine detail in 9x9 pixels, or well-exposedness.
+def _kept(shares: dict[tuple[int, int], Tensor]) -> list[tuple[int, int]]:
+    """The pairs that matter: the least are left out as long as they have little weight together everywhere."""
+    total = torch.stack(list(shares.values())).sum(0)
+    spared, kept = torch.zeros_like(total), []
+    for pair in sorted(shares, key=lambda pair: float((shares[pair] / total).amax())):
+        more = spared + shares[pair] / total
+        if float(more.amax()) <= SPARE:
+            spared = more
+        else:
+            kept.append(pair)
+    return kept
 
-    Two of the measures of Mertens et al. (2009), as logarithms: for "mef" well-exposedness, because what is dark has the noise
-    of a sensor as its detail; else detail.
-    """
+
+def visibility(image: Tensor) -> Tensor:
+    """How well a source shows each place, `(B, 1, H, W)`: twice the log energy of fine detail in 9x9 pixels."""
     luma = split_luma(image)[0]
-    if task == "mef":
-        return -((box(luma, 9) - 0.5) / 0.2).square() / 2
     energy = box((luma - box(luma, 3)).square(), 9)
     return 2 * (energy + 4e-6).log()
 

@@ -1,6 +1,7 @@
 """Stacks, brackets and trees of scenes from the command line: right values, depth, metadata, and one line for what is wrong."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def test_a_tree_gives_one_result_per_scene(door: Door) -> None:
     assert "[2/2]" in text and {path.name for path in Path("tree/fused").iterdir()} == {"arno.jpg", "lake.jpg"}
     text = fuse(door, "sources=tree", "out=tree/fused", "task=mef", "overwrite=false")
     assert "nothing to do: all 2 results" in text
+    shutil.rmtree("tree/fused")
     assert "sources has 2 scenes, so out is a folder too" in refused(door, "sources=tree", "out=o.png")
     assert "is the folder of the sources" in refused(door, "sources=tree", "out=tree")
     Path("tree/lake/1.jpg").write_bytes(b"\xff\xd8\xff nothing")

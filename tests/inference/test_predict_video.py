@@ -82,7 +82,7 @@ def test_the_average_of_two_videos_with_the_sound_of_the_first(door: Door) -> No
         assert [stream.codec_context.name for stream in file.streams] == ["h264", "aac"]
     for a, b, fused in zip(frames("vis.mp4"), frames("ir.mp4"), frames("fused.mp4"), strict=False):
         error = fused - (a + b) / 2
-        assert np.abs(error.mean((1, 2))).max() < 0.6  # no shift of colours
+        assert np.abs(error.mean((1, 2))).max() < 1  # no shift of colours
         assert np.abs(error.mean(0)).mean() < 2
     assert not list(Path().glob(".*"))
 

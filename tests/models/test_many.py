@@ -30,6 +30,7 @@ def test_the_order_of_the_sources_is_no_matter(name: str) -> None:
     model, images = load_model(name), scenes(4)
     first = model.fuse(images, task="vif")
     assert first.extras["many"] == ("own" if name in OWN else "tree")
+    assert name in OWN or model.fuse(images, task="mff").extras["many"] == "pairs"
     assert first.fused.shape == (1, 3, 40, 52)
     for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
         again = model.fuse([images[i] for i in order], task="vif").fused
@@ -88,6 +89,23 @@ def test_pairs_take_the_pair_that_shows_a_place() -> None:
     detailed[..., ::2] = 0.7
     fused = pairs(lambda a, b: torch.maximum(a, b), [detailed, flat, flat.clone()], "mff")
     torch.testing.assert_close(fused, detailed, atol=1e-3, rtol=0)
+
+
+def test_frames_that_are_never_in_focus_side_by_side_are_not_paired() -> None:
+    frames = []
+    for k in range(4):  # each has its detail in a quarter
+        frame = torch.full((1, 3, 16, 160), 0.5)
+        frame[..., 40 * k : 40 * k + 40 : 2] = 0.7
+        frames.append(frame)
+    met = []
+
+    def two(a, b):
+        met.append(1)
+        return torch.maximum(a, b)
+
+    fused = pairs(two, frames, "mff")
+    assert 3 <= len(met) <= 6
+    torch.testing.assert_close(fused[..., 44:76], frames[1][..., 44:76], atol=2e-2, rtol=0)
 
 
 def test_a_stack_comes_back_sharp(tmp_path) -> None:
