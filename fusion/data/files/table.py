@@ -35,7 +35,8 @@ as in FITS. OpenEXR and Radiance HDR hold linear light, which is taken as it is.
 once, to the pixels, and not repeated. The packages of the last column come with
 `python -m pip install 'image-fusion[formats]'`.
 
-Refused by name: HEIC, camera raw files, DICOM, Photoshop, PDF, HDF5 and Matlab files, videos.
+Refused by name: HEIC, camera raw files, DICOM, Photoshop, PDF, HDF5 and Matlab files. Videos: `predict`
+fuses two of them ([fusing.md](fusing.md#videos)).
 """
 
 
