@@ -1,9 +1,9 @@
 """Two files or two folders of pictures, fused at their own sizes and depths into a third."""
 
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fusion.api import build_model, check_controls, model_of_job
-from fusion.data.files.limits import set_max_pixels
+from fusion.data.files.limits import announced_pixels, set_max_pixels
 from fusion.data.files.ranges import Range, check_range
 from fusion.data.files.reading import read_raster
 from fusion.data.files.writing import Compression, write_raster
@@ -20,8 +20,10 @@ from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
 from fusion.data.transforms.grid import Geometry
 from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
+from fusion.inference.batches import batch_of, check_batch_size, fuse_batch, kind_of
 from fusion.inference.controls import check_effect
 from fusion.inference.memory import free_memory, is_out_of_memory
+from fusion.inference.pipeline import Pipeline
 from fusion.inference.targets import Job, deeper, plan
 from fusion.job.config import first_line, plain
 from fusion.job.meter import Meter
@@ -29,6 +31,11 @@ from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
 from fusion.models.output import FusionOutput
+
+PIXEL = 100
+"""Bytes that a pixel of a pair takes while it is read, waits and is written."""
+ROOM = 2 << 30
+"""Bytes for pairs that wait."""
 
 
 class SomeFailed(FusionError):
@@ -69,35 +76,94 @@ def predict(cfg: DictConfig) -> None:
         return
     if done:
         print(f"{done} of {done + len(jobs)} results are there already (overwrite=false)")
-    failed: list[str] = []
-    meter = Meter(len(jobs), "fused")
-    for index, (job, sources) in enumerate(
-        read_ahead(jobs, options["num_workers"], reading, options["check_alignment"]), 1
-    ):
-        try:
-            given = sources.result()
-            notices.add(*given.notes)
-            output = fuse_sources(model, given, options["task"], options["color"], controls)
-            notices.add(*(f"color: {line}" for line in dict.fromkeys(output.extras.get("color", ()))))
-            result = given.finish(output.fused, options["depth"], options["keep_gray"])
-            target, lost = write_raster(deeper(job, result), result, compression)
-            notices.add(*lost)
-        except (FusionError, OSError, MemoryError, RuntimeError) as error:
-            memory = is_out_of_memory(error)
-            if isinstance(error, RuntimeError) and not memory:
-                raise
-            failed.append(job.pair.name)
-            reason = f"not enough memory ({first_line(error)})" if memory else first_line(error)
-            print(f"error: {job.pair.name}: {reason}", file=sys.stderr)
-            if memory:
-                free_memory()
-            continue
-        meter.done = index
-        print(f"[{index}/{len(jobs)}] {target}   {meter.pace()}", flush=True)
-    notices.close()
+    failed = fuse_jobs(model, jobs, options, controls, notices, reading, compression)
     if failed:
         names = ", ".join(failed[:5])
         raise SomeFailed(f"{len(failed)} of {len(jobs)} pairs could not be fused: {names}; the reasons are above")
+
+
+def fuse_jobs(
+    model: FusionModel,
+    jobs: Sequence[Job],
+    options: dict[str, Any],
+    controls: dict[str, Any] | None = None,
+    notices: Notices | None = None,
+    reading: dict[str, Any] | None = None,
+    compression: Compression | None = None,
+) -> list[str]:
+    """Read, fuse and write pairs, several at a time, and print a line for each.
+
+    Args:
+        model: ready to fuse.
+        jobs: see `find_jobs`.
+        options: of conf/predict.yaml.
+        controls: steering of the model.
+        notices: what was said before.
+        reading, compression: made of `options` where they are not given.
+
+    Returns:
+        Names of the pairs that failed.
+    """
+    how, steering = reading or read_options(options), controls or {}
+    checked, batch_size = options["check_alignment"], check_batch_size(options["batch_size"])
+
+    def write(job: Job, given: Sources, output: FusionOutput) -> tuple[Path, list[str]]:
+        result = given.finish(output.fused, options["depth"], options["keep_gray"])
+        target, lost = write_raster(deeper(job, result), result, compression)
+        said = (f"color: {line}" for line in dict.fromkeys(output.extras.get("color", ())))
+        return target, [*given.notes, *said, *lost]
+
+    pipeline: Pipeline[Job, Sources, FusionOutput, tuple[Path, list[str]]] = Pipeline(
+        read=lambda job, number: read_pair_of(job, how, checked < 0 or number < checked),
+        fuse=lambda group: fuse_group(model, group, options["task"], options["color"], steering),
+        write=write,
+        kind=lambda given: kind_of(given, steering),
+        together=lambda given: batch_of(given, model.device, batch_size),
+        size=memory_of,
+        workers=options["num_workers"],
+        room=ROOM,
+    )
+    return report(pipeline, jobs, notices or Notices())
+
+
+def report(
+    pipeline: Pipeline[Any, Any, Any, tuple[Path, list[str]]], jobs: Sequence[Any], notices: Notices
+) -> list[str]:
+    """Run the jobs and print a line for each: what was written, or why it was not.
+
+    Args:
+        pipeline: its `write` returns the file and what the user should know.
+        jobs: each with the name of its `pair`.
+        notices: what was said before.
+
+    Returns:
+        Names of the jobs that failed.
+
+    Raises:
+        RuntimeError: a defect, not a lack of memory.
+    """
+    failed: list[str] = []
+    meter = Meter(len(jobs), "fused")
+    with closing(pipeline.run(jobs)) as outcomes:
+        for outcome in outcomes:
+            meter.done += 1
+            error, name = outcome.error, outcome.job.pair.name
+            if outcome.result is not None:
+                target, said = outcome.result
+                notices.add(*said)
+                print(f"[{meter.done}/{len(jobs)}] {target}   {meter.pace()}", flush=True)
+                continue
+            assert error is not None
+            memory = is_out_of_memory(error)
+            if not (memory or isinstance(error, FusionError | OSError)):
+                raise error
+            failed.append(name)
+            reason = f"not enough memory ({first_line(error)})" if memory else first_line(error)
+            print(f"error: {name}: {reason}", file=sys.stderr)
+            if memory:
+                free_memory()
+    notices.close()
+    return failed
 
 
 def find_jobs(options: dict[str, Any], notices: Notices) -> tuple[list[Job], int]:
@@ -156,15 +222,15 @@ def fuse_sources(
     return FusionOutput(torch.cat(made))
 
 
-def read_ahead(
-    jobs: Sequence[Job], workers: int, reading: dict[str, Any], checked: int
-) -> Iterator[tuple[Job, "Future[Sources]"]]:
-    """Read pairs in threads while the model works, in order and a few ahead; the first ones are checked for alignment."""
-    waiting: deque[tuple[Job, Future[Sources]]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for index, job in enumerate(jobs):
-            check = checked < 0 or index < checked
-            waiting.append((job, pool.submit(read_pair_of, job, reading, check)))
-            if len(waiting) > max(1, workers):
-                yield waiting.popleft()
-        yield from waiting
+def fuse_group(
+    model: FusionModel, group: Sequence[Sources], task: str, color: str, controls: dict[str, Any]
+) -> list[FusionOutput]:
+    """Fuse one pair, or several of one kind together; see `kind_of`."""
+    if len(group) == 1:
+        return [fuse_sources(model, group[0], task, color, controls)]
+    return fuse_batch(model, group, task, color, controls)
+
+
+def memory_of(job: Job) -> int:
+    """Bytes that a pair takes while it is read, waits and is written, by the headers of its files."""
+    return PIXEL * max(announced_pixels(path) or 0 for path in (job.pair.a, job.pair.b))

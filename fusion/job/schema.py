@@ -194,6 +194,7 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "allow_unpaired": SWITCH,
         "overwrite": SWITCH,
         "num_workers": whole(0),
+        "batch_size": either(whole(1), one_of("auto")),
     },
     "score": {
         "a": PATH,
