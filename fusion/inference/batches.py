@@ -8,6 +8,7 @@ import torch
 from fusion.data.sources import Sources
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
+from fusion.models.memory import pixels_at_once
 from fusion.models.output import FusionOutput
 
 MOST = 16
@@ -29,7 +30,7 @@ def check_batch_size(size: Any) -> int | None:
     raise ConfigError(f"batch_size={size}: expected auto or a whole number of 1 or more")
 
 
-def batch_of(sources: Sources, device: torch.device, wanted: int | None = None) -> int:
+def batch_of(sources: Sources, model: FusionModel, limit: int, wanted: int | None = None) -> int:
     """How many pairs like this one are fused at once.
 
     A CPU works through one picture after the other as fast as through several (measured: several are up to a fifth slower,
@@ -37,13 +38,17 @@ def batch_of(sources: Sources, device: torch.device, wanted: int | None = None) 
 
     Args:
         sources: the pair.
-        device: of the model.
+        model: the model.
+        limit: bytes for all of them.
         wanted: what the user has chosen.
     """
     pixels = max(sources.images[0].shape[-2] * sources.images[0].shape[-1], 1)
     if wanted is not None:
         return wanted
-    return 1 if device.type == "cpu" else max(1, min(MOST, PIXELS // pixels))
+    if model.device.type == "cpu":
+        return 1
+    fits = pixels_at_once(limit, model.bytes_per_pixel, pixels, model.device)
+    return max(1, min(MOST, PIXELS // pixels, fits // pixels))
 
 
 def kind_of(sources: Sources, controls: dict[str, Any]) -> Hashable:
@@ -56,11 +61,16 @@ def kind_of(sources: Sources, controls: dict[str, Any]) -> Hashable:
 
 
 def fuse_batch(
-    model: FusionModel, group: Sequence[Sources], task: str, color: str, controls: dict[str, Any]
+    model: FusionModel,
+    group: Sequence[Sources],
+    task: str,
+    color: str,
+    controls: dict[str, Any],
+    max_memory: int | float | str | None = None,
 ) -> list[FusionOutput]:
     """Fuse pairs of one kind together: one output per pair, `(1, 3|1, H, W)`, with what was said of its colour."""
     images = [torch.cat(parts).to(model.device) for parts in zip(*(given.images for given in group), strict=True)]
-    output = model.fuse(*images, task, color=color, **controls)
+    output = model.fuse(*images, task, color=color, max_memory=max_memory, **controls)
     said = output.extras.get("color", [])
     return [
         FusionOutput(fused, extras={"color": list(said[index : index + 1])})

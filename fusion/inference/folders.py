@@ -30,12 +30,15 @@ from fusion.job.meter import Meter
 from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
+from fusion.models.memory import memory_limit
 from fusion.models.output import FusionOutput
 
 PIXEL = 100
 """Bytes that a pixel of a pair takes while it is read, waits and is written."""
 ROOM = 2 << 30
-"""Bytes for pairs that wait."""
+"""Bytes for pairs that wait, a quarter of `max_memory` at most."""
+AGAIN = 8
+"""What is left of `max_memory` for the second attempt of a pair for which memory did not suffice."""
 
 
 class SomeFailed(FusionError):
@@ -60,6 +63,8 @@ def predict(cfg: DictConfig) -> None:
     set_max_pixels(plain(cfg.get("data") or {}).get("max_pixels"))
     reading = read_options(options)
     compression = Compression(options["quality"], options["chroma"])
+    check_batch_size(options["batch_size"])
+    memory_limit(options["max_memory"], torch.device("cpu"))
     check_color(options["color"])
     if str(options["depth"]) not in DEPTH_CHOICES:
         raise ConfigError(f"depth={options['depth']}: expected one of {', '.join(DEPTH_CHOICES)}")
@@ -106,6 +111,7 @@ def fuse_jobs(
     """
     how, steering = reading or read_options(options), controls or {}
     checked, batch_size = options["check_alignment"], check_batch_size(options["batch_size"])
+    limit = memory_limit(options["max_memory"], model.device)
 
     def write(job: Job, given: Sources, output: FusionOutput) -> tuple[Path, list[str]]:
         result = given.finish(output.fused, options["depth"], options["keep_gray"])
@@ -115,13 +121,13 @@ def fuse_jobs(
 
     pipeline: Pipeline[Job, Sources, FusionOutput, tuple[Path, list[str]]] = Pipeline(
         read=lambda job, number: read_pair_of(job, how, checked < 0 or number < checked),
-        fuse=lambda group: fuse_group(model, group, options["task"], options["color"], steering),
+        fuse=lambda group: fuse_group(model, group, options["task"], options["color"], steering, limit),
         write=write,
         kind=lambda given: kind_of(given, steering),
-        together=lambda given: batch_of(given, model.device, batch_size),
+        together=lambda given: batch_of(given, model, limit, batch_size),
         size=memory_of,
         workers=options["num_workers"],
-        room=ROOM,
+        room=min(ROOM, limit // 4),
     )
     return report(pipeline, jobs, notices or Notices())
 
@@ -211,24 +217,42 @@ def read_pair_of(job: Job, reading: dict[str, Any], check: bool) -> Sources:
 
 
 def fuse_sources(
-    model: FusionModel, sources: Sources, task: str, color: str = "auto", controls: dict[str, Any] | None = None
+    model: FusionModel,
+    sources: Sources,
+    task: str,
+    color: str = "auto",
+    controls: dict[str, Any] | None = None,
+    max_memory: int | float | str | None = None,
 ) -> FusionOutput:
     """Fuse prepared sources; bands one after the other, so that many of them need no more memory than one."""
     a, b = (image.to(model.device) for image in sources.images)
+    options = {"max_memory": max_memory, **(controls or {})}
     if not sources.by_band:
-        return model.fuse(a, b, task, color=color, **(controls or {}))
-    outputs = [model.fuse(a[i : i + 1], b[i : i + 1], task, **(controls or {})) for i in range(len(a))]
+        return model.fuse(a, b, task, color=color, **options)
+    outputs = [model.fuse(a[i : i + 1], b[i : i + 1], task, **options) for i in range(len(a))]
     made: list[Tensor] = [output.fused for output in outputs]
     return FusionOutput(torch.cat(made))
 
 
 def fuse_group(
-    model: FusionModel, group: Sequence[Sources], task: str, color: str, controls: dict[str, Any]
+    model: FusionModel,
+    group: Sequence[Sources],
+    task: str,
+    color: str,
+    controls: dict[str, Any],
+    max_memory: int | float | str | None = None,
 ) -> list[FusionOutput]:
-    """Fuse one pair, or several of one kind together; see `kind_of`."""
-    if len(group) == 1:
-        return [fuse_sources(model, group[0], task, color, controls)]
-    return fuse_batch(model, group, task, color, controls)
+    """Fuse one pair, or several of one kind together, see `kind_of`; a pair that needs too much memory once more with less."""
+    if len(group) > 1:
+        return fuse_batch(model, group, task, color, controls, max_memory)
+    limit = memory_limit(model.max_memory if max_memory is None else max_memory, model.device)
+    try:
+        return [fuse_sources(model, group[0], task, color, controls, limit)]
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory()
+    return [fuse_sources(model, group[0], task, color, controls, max(limit // AGAIN, 1 << 20))]
 
 
 def memory_of(job: Job) -> int:

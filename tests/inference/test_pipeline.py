@@ -62,10 +62,12 @@ def test_what_makes_a_batch() -> None:
     assert len({kind_of(sources, {}) for sources in (one, swapped, small)}) == 3
     assert kind_of(one, {"boxes": [[1, 2, 3, 4]]}) is None
     assert kind_of(prepare([raster(1, 4), raster(2, 4)], bands="each"), {}) is None
-    assert batch_of(one, torch.device("cpu")) == 1 and batch_of(one, torch.device("cpu"), 5) == 5
-    assert batch_of(one, torch.device("cuda")) > batch_of(
-        prepare([raster(1, size=(2000, 2000))] * 2), torch.device("cuda")
-    )
+    model = fusion.load_model("average")
+    assert batch_of(one, model, 1 << 40) == 1 and batch_of(one, model, 1 << 40, 5) == 5
+    model.to(torch.device("meta"))  # any device but a CPU
+    large = prepare([raster(1, size=(2000, 2000))] * 2)
+    assert batch_of(one, model, 1 << 40) == 16 > batch_of(large, model, 1 << 40) == 1
+    assert batch_of(one, model, 5 * 40 * 40 * 56) < 5
     assert check_batch_size("auto") is None and check_batch_size(3) == 3
     for wrong in (0, True, "many", 1.5):
         with pytest.raises(ConfigError, match="batch_size="):

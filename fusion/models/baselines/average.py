@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 
 class Average(FusionModel):
@@ -15,6 +16,9 @@ class Average(FusionModel):
         weight: share of source `a`, in [0, 1].
         **base: see `FusionModel`.
     """
+
+    bytes_per_pixel = 40
+    reach = Reach()
 
     def __init__(self, weight: float = 0.5, **base: Any) -> None:
         super().__init__(**base)

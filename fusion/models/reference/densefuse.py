@@ -25,6 +25,9 @@ class DenseFuseNetwork(nn.Module):
         ConfigError: another rule.
     """
 
+    margin = 9
+    bytes_per_pixel = 800
+
     def __init__(self, rule: Literal["addition", "l1"] = "addition") -> None:
         super().__init__()
         if rule not in RULES:

@@ -25,6 +25,9 @@ class IFCNNNetwork(nn.Module):
         ConfigError: another rule.
     """
 
+    margin = 5
+    bytes_per_pixel = 1100
+
     def __init__(self, rule: Literal["max", "sum", "mean"] = "max") -> None:
         super().__init__()
         if rule not in RULES:
