@@ -33,6 +33,7 @@ class FusionModel(TrainedModel, ABC):
     Attributes:
         eval_controls: steering that validation, test and prediction pass to `_fuse_tensor`.
         eval_references: also score against the ground truth of pairs that have one.
+        eval_color: colour rule of validation, test and prediction, see `fuse`; None: the method's own alone.
         max_memory: what fusing one pair may take, see `fuse`; validation, test and prediction follow it too.
     """
 
@@ -72,6 +73,7 @@ class FusionModel(TrainedModel, ABC):
         self.eval_controls: dict[str, Any] = {}
         self.eval_references = False
         self.max_memory: int | float | str = "auto"
+        self.eval_color: str | None = None
         self._scores = ScoreTable()
 
     # What a method brings ------------------------------------------------------------------------------------------
@@ -241,9 +243,7 @@ class FusionModel(TrainedModel, ABC):
 
     def _evaluate(self, batch: FusionBatch) -> FusionOutput:
         controls = self.batch_controls(batch) | self.eval_controls
-        limit = memory_limit(self.max_memory, self.device)
-        output = self._fuse_within(batch["a"], batch["b"], batch["task"], limit, **controls)
-        output.fused = output.fused.float().clamp(0, 1)
+        output = self._fuse_batch(batch, controls)
         values: dict[str, Tensor] = {}
         if self.eval_metrics:
             from fusion.metrics import compute
@@ -265,7 +265,18 @@ class FusionModel(TrainedModel, ABC):
 
     def predict_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:
         controls = self.batch_controls(batch) | self.eval_controls
+        return self._fuse_batch(batch, controls)
+
+    def _fuse_batch(self, batch: FusionBatch, controls: dict[str, Any]) -> FusionOutput:
+        """Fuse within `max_memory` and under `eval_color`."""
         limit = memory_limit(self.max_memory, self.device)
-        output = self._fuse_within(batch["a"], batch["b"], batch["task"], limit, **controls)
+
+        def run(x: Tensor, y: Tensor) -> FusionOutput:
+            return self._fuse_within(x, y, batch["task"], limit, **controls)
+
+        if self.eval_color is None:
+            output = run(batch["a"], batch["b"])
+        else:
+            output = fuse_in_color(run, batch["a"], batch["b"], self.eval_color, self.native_color)
         output.fused = output.fused.float().clamp(0, 1)
         return output

@@ -43,7 +43,7 @@ def test_tiles_agree_with_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert len(seen) != 1 or name in ("toar_base", "gifnet", "moe_fusion_saliency")
 
 
-@pytest.mark.parametrize("instruction", [None, "for segmentation"])
+@pytest.mark.parametrize("instruction", [None, "semantic segmentation task"])
 def test_tailored_toar_uses_the_numbers_of_the_whole(instruction: str | None) -> None:
     model = fusion.load_model("toar", overrides=["model/text_encoder=hashed"], allow_untrained=True)
     for parameter in model.regulation.parameters():
