@@ -70,7 +70,7 @@ def fuse_batch(
 ) -> list[FusionOutput]:
     """Fuse pairs of one kind together: one output per pair, `(1, 3|1, H, W)`, with what was said of its colour."""
     images = [torch.cat(parts).to(model.device) for parts in zip(*(given.images for given in group), strict=True)]
-    output = model.fuse(*images, task, color=color, max_memory=max_memory, **controls)
+    output = model.fuse(images[0], images[1], task, color=color, max_memory=max_memory, **controls)
     said = output.extras.get("color", [])
     return [
         FusionOutput(fused, extras={"color": list(said[index : index + 1])})

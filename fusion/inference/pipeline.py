@@ -1,7 +1,7 @@
 """Read, fuse and write side by side: threads decode ahead and encode behind, so that the device waits for neither."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -53,7 +53,7 @@ class Pipeline(Generic[Job, Read, Made, Result]):
     workers: int = 4
     room: int = 1 << 62
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome[Job, Result]]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Outcome[Job, Result], None, None]:
         """Work through jobs.
 
         Close the iterator (`contextlib.closing`) where the loop over it may end early: what is being written is then finished,

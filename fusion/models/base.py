@@ -225,7 +225,7 @@ class FusionModel(TrainedModel, ABC):
             last[:] = [self(x, y, task, **controls)]
             return last[0].fused.float()
 
-        fused = run_tiled(run, a, b, tiles_of(*a.shape[-2:], side_of(pixels, reach), reach))
+        fused = run_tiled(run, a, b, tiles_of(a, side_of(pixels, reach), reach))
         return FusionOutput(fused[..., :height, :width], last[0].prompts, last[0].routings, last[0].sites)
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:

@@ -52,9 +52,10 @@ def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
         yield max(start - margin, 0), min(end + margin, length), start, end
 
 
-def tiles_of(height: int, width: int, tile: int, reach: Reach) -> list[Tile]:
-    """Tiles that cover a picture."""
-    rows, columns = (list(spans(length, tile, *reach)) for length in (height, width))
+def tiles_of(image: Tensor, tile: int, reach: Reach) -> list[Tile]:
+    """Tiles that cover a picture `(..., H, W)`."""
+    height, width = image.shape[-2:]
+    rows, columns = (list(spans(length, tile, reach.margin, reach.grid)) for length in (height, width))
     return [Tile(row, column) for row in rows for column in columns]
 
 

@@ -87,5 +87,5 @@ def _bits(image: Image.Image) -> int:
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return 8 if max(bits) <= 8 else 16
-    raw = str(image.tile[0][3]) if image.tile else ""
+    raw = str(getattr(image, "tile", ""))
     return 16 if "16" in raw or image.mode.startswith(("I", "F")) else 8

@@ -11,6 +11,7 @@ import fusion
 from fusion.errors import ConfigError
 from fusion.models import memory
 from fusion.models.memory import LEAST_SIDE, free_memory_of, memory_limit, pixels_at_once
+from fusion.models.tcmoa import band
 from fusion.models.tiled import Reach, run_blended, run_tiled, side_of, tiles_of
 
 CPU = torch.device("cpu")
@@ -60,6 +61,14 @@ def test_pyramid_tiles_agree_with_the_whole() -> None:
     a, b = pair(330, 420)
     whole, tiled = model.fuse(a, b).fused, model.fuse(a, b, max_memory="1MiB").fused
     assert float((tiled - whole).abs().max()) < 1e-5
+
+
+def test_experts_by_pieces_agree_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fusion.load_model("tcmoa_pyramid")
+    a, b = pair(66, 90)
+    whole = model.fuse(a, b).fused
+    monkeypatch.setattr(band, "PIECE", 100)
+    assert float((model.fuse(a, b).fused - whole).abs().max()) < 1e-6
 
 
 def test_blocks_by_pieces_agree_with_the_whole() -> None:
@@ -135,7 +144,7 @@ def test_an_unknown_limit_is_refused(door: Any, tmp_path: Path) -> None:
 
 def test_tiles_cover_a_picture_once() -> None:
     reach = Reach(5, 4)
-    tiles = tiles_of(45, 62, side_of(30 * 30, reach), reach)
+    tiles = tiles_of(torch.empty(45, 62), side_of(30 * 30, reach), reach)
     count = torch.zeros(1, 1, 45, 62)
     for tile in tiles:
         tile.paste(torch.ones_like(tile.cut(count)), piece := torch.zeros_like(count))
@@ -148,4 +157,4 @@ def test_tiles_cover_a_picture_once() -> None:
 def test_blending_leaves_what_does_not_depend_on_the_tile(size: tuple[int, int]) -> None:
     a, b = torch.rand(1, 3, *size), torch.rand(1, 3, *size)
     assert torch.allclose(run_blended(torch.maximum, a, b, 48, 12, 4), torch.maximum(a, b), atol=1e-6)
-    assert torch.equal(run_tiled(torch.maximum, a, b, tiles_of(*size, 24, Reach())), torch.maximum(a, b))
+    assert torch.equal(run_tiled(torch.maximum, a, b, tiles_of(a, 24, Reach())), torch.maximum(a, b))

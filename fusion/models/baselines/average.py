@@ -17,7 +17,7 @@ class Average(FusionModel):
         **base: see `FusionModel`.
     """
 
-    bytes_per_pixel = 40
+    bytes_per_pixel = 20
     reach = Reach()
 
     def __init__(self, weight: float = 0.5, **base: Any) -> None:

@@ -13,7 +13,7 @@ from fusion.models.tiled import Reach
 class Maximum(FusionModel):
     """`max(a, b)` per pixel and channel."""
 
-    bytes_per_pixel = 40
+    bytes_per_pixel = 20
     reach = Reach()
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:

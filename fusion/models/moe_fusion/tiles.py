@@ -5,8 +5,6 @@ tiles go through the encoders once for the local gates, once more for the decode
 with the whole but for rounding.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -81,24 +79,17 @@ def decide_gates(
     if isinstance(local, MixtureOfLocalExperts):
         views = {s: View(getattr(local, s).gate, *a.shape[-2:]) for s in local.sites if s not in known}
         for tile in tiles if views else ():
-            features = [encode(tile.cut(x))[0] for encode, x in ((network.encoder_a, a), (network.encoder_b, b))]
+            last = [encode(tile.cut(x))[0] for encode, x in ((network.encoder_a, a), (network.encoder_b, b))]
             for site, view in views.items():
                 share = tile.cut(attention) if site == "foreground" else 1 - tile.cut(attention)
-                view.add(torch.cat([part * share for part in features], dim=1), tile)
+                view.add(torch.cat([part * share for part in last], dim=1), tile)
         known |= {site: view.gates() for site, view in views.items()}
     if "global" in network.sites and "global" not in known:
         view = View(network.decoder.gate, *a.shape[-2:])  # type: ignore[arg-type]
-        for tile, features in _before_decoder(network, a, b, attention, tiles, known):
-            view.add(features, tile)
+        for tile in tiles:
+            view.add(network.features(tile.cut(a), tile.cut(b), tile.cut(attention), known)[0], tile)
         known["global"] = view.gates()
     return known
-
-
-def _before_decoder(
-    network: MoEFusionNetwork, a: Tensor, b: Tensor, attention: Tensor, tiles: list[Tile], gates: Gates
-) -> Iterator[tuple[Tile, Tensor]]:
-    for tile in tiles:
-        yield tile, network.features(*(tile.cut(x) for x in (a, b, attention)), gates)[0]
 
 
 def fuse_tiles(network: MoEFusionNetwork, a: Tensor, b: Tensor, attention: Tensor, pixels: int, gates: Gates) -> Tensor:
@@ -111,7 +102,7 @@ def fuse_tiles(network: MoEFusionNetwork, a: Tensor, b: Tensor, attention: Tenso
         pixels: of a tile.
         gates: fixed gates by site.
     """
-    tiles = tiles_of(*a.shape[-2:], side_of(pixels, REACH), REACH)
+    tiles = tiles_of(a, side_of(pixels, REACH), REACH)
     decided = decide_gates(network, a, b, attention, tiles, gates)
 
     def run(x: Tensor, rest: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class DenseFuseNetwork(nn.Module):
     """
 
     margin = 9
-    bytes_per_pixel = 800
+    bytes_per_pixel = 1600
 
     def __init__(self, rule: Literal["addition", "l1"] = "addition") -> None:
         super().__init__()

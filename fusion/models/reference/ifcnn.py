@@ -26,7 +26,7 @@ class IFCNNNetwork(nn.Module):
     """
 
     margin = 5
-    bytes_per_pixel = 1100
+    bytes_per_pixel = 1600
 
     def __init__(self, rule: Literal["max", "sum", "mean"] = "max") -> None:
         super().__init__()

@@ -16,7 +16,7 @@ class SeAFusionNetwork(nn.Module):
     """
 
     margin = 9
-    bytes_per_pixel = 1000
+    bytes_per_pixel = 1400
 
     def __init__(self) -> None:
         super().__init__()

@@ -135,7 +135,7 @@ class TCMoANetwork(nn.Module):
         """What it takes where blocks go piece by piece, but for the pieces."""
         return 5 * self._bytes_of_streams + self._bytes_of_pictures
 
-    def tokens_in(self, room: int) -> int | None:
+    def tokens_in(self, room: float) -> int | None:
         """Tokens whose way through a block takes so many bytes; None for less than a few windows."""
         tokens = int(room / (16 * 4 * self.backbone.embed_dim))
         return tokens if tokens >= 8 * self.window**2 else None
@@ -282,7 +282,7 @@ class TCMoANetwork(nn.Module):
         before = tokens.float().chunk(2)
         autocast = torch.is_autocast_enabled(device) and self.stream == "autocast"
         with torch.autocast(device, enabled=autocast):
-            mixed = self._site(stage.sites[str(index)], *before, task, control)
+            mixed = self._site(stage.sites[str(index)], before[0], before[1], task, control)
         streams = [mixed.a, mixed.b]
         with torch.autocast(device, enabled=False):
             if name == "decoder":

@@ -53,8 +53,9 @@ def fuse_pyramid(
 
 def _tiled(run: Callable[..., FusionOutput], a: Tensor, b: Tensor, network: PyramidNetwork, tile: int) -> FusionOutput:
     means = torch.cat([split_luma(x)[0].mean((-2, -1), keepdim=True) for x in (a, b)], dim=1)
-    tiles = tiles_of(*a.shape[-2:], tile, Reach(network.reach, network.tile_grid))
-    made, output = [], FusionOutput(a)
+    tiles = tiles_of(a, tile, Reach(network.reach, network.tile_grid))
+    made: list[Tensor] = []
+    output = FusionOutput(a)
 
     def piece(x: Tensor, y: Tensor) -> Tensor:
         nonlocal output

@@ -29,7 +29,7 @@ class BaseFusion(FusionModel):
     """
 
     native_color = "a"
-    bytes_per_pixel = 900
+    bytes_per_pixel = 1500
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
         "leave model.weights=toar_base, which comes trained, or give ckpt_path=RUN_FOLDER of experiment=toar_stage1"

@@ -50,7 +50,7 @@ class TOAR(FusionModel):
     """
 
     native_color = "a"
-    bytes_per_pixel = 1100
+    bytes_per_pixel = 1700
     image_controls = ("instruction",)
     explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be

@@ -24,6 +24,6 @@ def fuse_tiles(
     """
     reach = Reach(margin)
     gathered, fused = Gathered(), a.new_empty(a.shape)
-    tiles = tiles_of(*a.shape[-2:], side_of(pixels, reach), reach)
+    tiles = tiles_of(a, side_of(pixels, reach), reach)
     gathered.run(tiles, lambda tile: tile.paste(fuse(tile.cut(a), tile.cut(b), gathered).float(), fused))
     return fused
