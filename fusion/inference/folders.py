@@ -30,7 +30,7 @@ from fusion.job.meter import Meter
 from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
-from fusion.models.memory import memory_limit
+from fusion.models.memory import PICTURE, memory_limit, pixels_at_once
 from fusion.models.output import FusionOutput
 
 PIXEL = 100
@@ -38,7 +38,7 @@ PIXEL = 100
 ROOM = 2 << 30
 """Bytes for pairs that wait, a quarter of `max_memory` at most."""
 AGAIN = 8
-"""What is left of `max_memory` for the second attempt of a pair for which memory did not suffice."""
+"""By how much the pieces of a pair for which memory did not suffice are smaller in its second attempt."""
 
 
 class SomeFailed(FusionError):
@@ -252,7 +252,10 @@ def fuse_group(
         if not is_out_of_memory(error):
             raise
     free_memory()
-    return [fuse_sources(model, group[0], task, color, controls, max(limit // AGAIN, 1 << 20))]
+    pixels = group[0].images[0].shape[-2] * group[0].images[0].shape[-1]
+    used = min(pixels, pixels_at_once(limit, model.bytes_per_pixel, pixels, model.device))
+    less = int(PICTURE * pixels + model.bytes_per_pixel * used / AGAIN)
+    return [fuse_sources(model, group[0], task, color, controls, max(less, 1 << 20))]
 
 
 def memory_of(job: Job) -> int:

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import fusion
 from fusion.errors import ConfigError
 from fusion.models import memory
+from fusion.models.baselines import Average
 from fusion.models.memory import LEAST_SIDE, free_memory_of, memory_limit, pixels_at_once
 from fusion.models.tcmoa import band
 from fusion.models.tiled import Reach, run_blended, run_tiled, side_of, tiles_of
@@ -137,6 +140,28 @@ def test_an_unknown_limit_is_refused(door: Any, tmp_path: Path) -> None:
     files = (f"a={tmp_path}/a.png", f"b={tmp_path}/b.png", f"out={tmp_path}/o.png")
     status, text = door("predict", "model=average", *files, "max_memory=lots")
     assert status == 2 and "max_memory=lots: expected" in text
+
+
+def test_a_pair_that_runs_out_of_memory_is_tried_again_by_smaller_tiles(
+    tmp_path: Path, door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, sizes = Average.forward, []
+
+    def hungry(self: Average, a: Tensor, b: Tensor, *rest: Any, **more: Any) -> Any:
+        sizes.append(a.shape[-2] * a.shape[-1])
+        if sizes[-1] > 20_000:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: ...")
+        return plain(self, a, b, *rest, **more)
+
+    monkeypatch.setattr(Average, "forward", hungry)
+    picture = np.random.default_rng(0).integers(0, 256, (300, 310), dtype=np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    files = (f"a={tmp_path}/a.png", f"b={tmp_path}/b.png", f"out={tmp_path}/o.png")
+    status, text = door("predict", "model=average", "device=cpu", *files)
+    assert status == 0, text
+    assert sizes[0] == picture.size and max(sizes[1:]) <= 20_000
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "o.png")), picture)
 
 
 # Tiles ---------------------------------------------------------------------------------------------------------------
