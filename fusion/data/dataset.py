@@ -16,7 +16,9 @@ from fusion.data.files.pairs import Pair
 from fusion.data.files.partial import shrink
 from fusion.data.files.selection import Names, select
 from fusion.data.sample import Sample, SampleKey, Transform
+from fusion.data.transforms.fit import Fit, check_fit
 from fusion.data.transforms.pair import eval_transform
+from fusion.data.transforms.pictures import fit_pictures
 from fusion.errors import ConfigError, DataError
 
 __all__ = ["PairDataset", "Sample", "SampleKey", "Transform"]
@@ -37,6 +39,7 @@ class PairDataset(Dataset[Sample], ABC):
         shuffle_seed: seed of that choice.
         allow_unpaired: use the matching pairs and warn where names are left over, instead of refusing.
         match_size: "a" or "b" resizes the other image where the sizes of a pair differ, None refuses.
+        fit: how it gets there: "stretch", "contain", "cover" or `[scale, dx, dy]`, see `fusion.data.transforms.fit.place`.
         resize: height and width, or shorter side, that everything is resized to when it is read (and so cached).
         cache: "ram" keeps decoded uint8 images in memory (see `preload`), "disk" in files that are mapped into memory,
             "none" decodes each time.
@@ -75,6 +78,7 @@ class PairDataset(Dataset[Sample], ABC):
         shuffle_seed: int | None = None,
         allow_unpaired: bool = False,
         match_size: Literal["a", "b"] | None = None,
+        fit: Fit = "stretch",
         resize: int | Sequence[int] | None = None,
         cache: Literal["none", "ram", "disk"] = "none",
         cache_dir: str | Path | None = None,
@@ -96,6 +100,7 @@ class PairDataset(Dataset[Sample], ABC):
         self.skip, self.limit, self.shuffle_seed = skip, limit, shuffle_seed
         self.allow_unpaired = allow_unpaired
         self.match_size = match_size
+        self.fit = check_fit(fit)
         self.resize, self._resize = resize, eval_transform(resize)
         self.cache = cache
         self.cache_dir = self.root.parent / ".cache" if cache_dir is None else Path(cache_dir)
@@ -200,7 +205,8 @@ class PairDataset(Dataset[Sample], ABC):
 
     def cache_key(self) -> str:
         """Everything but the files that decides what `load` gives."""
-        return f"{self.name} {self.match_size} {self.resize}"
+        fit = "" if self.fit == "stretch" else f" {self.fit}"
+        return f"{self.name} {self.match_size}{fit} {self.resize}"
 
     def _from_disk(self, pair: Pair) -> Sample:
         disk = DiskCache(self.cache_dir, self.cache_key())
@@ -221,7 +227,7 @@ class PairDataset(Dataset[Sample], ABC):
         return {"task": self.task, "name": pair.name, "dataset": self.name, **text}
 
     def _read(self, pair: Pair) -> Sample:
-        a, b = read_pair(pair.a, pair.b, self.match_size)
+        a, b = self._read_pair(pair)
         sample: Sample = {
             "a": a.pixels,
             "b": b.pixels,
@@ -233,6 +239,11 @@ class PairDataset(Dataset[Sample], ABC):
         if pair.reference is not None:
             sample["reference"] = self._read_reference(pair, a)
         return sample
+
+    def _read_pair(self, pair: Pair) -> tuple[Picture, Picture]:
+        if self.match_size is None or self.fit == "stretch":
+            return read_pair(pair.a, pair.b, self.match_size)
+        return fit_pictures(read_image(pair.a), read_image(pair.b), self.match_size, self.fit, str(pair.b))
 
     def _read_reference(self, pair: Pair, a: Picture) -> torch.Tensor:
         assert pair.reference is not None

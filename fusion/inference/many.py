@@ -30,6 +30,7 @@ from fusion.job.notices import Notices
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
 from fusion.models.many import check_scheme, fuse_many
+from fusion.models.memory import memory_limit
 from fusion.models.output import FusionOutput
 
 
@@ -64,6 +65,8 @@ def predict(cfg: DictConfig) -> None:
     if str(options["depth"]) not in DEPTH_CHOICES:
         raise ConfigError(f"depth={options['depth']}: expected one of {', '.join(DEPTH_CHOICES)}")
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
+    memory_limit(options["max_memory"], torch.device("cpu"))  # refused early
+    steering = controls | {"max_memory": options["max_memory"]}
     notices = Notices()
     jobs, done = find_jobs(options, notices)
     model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
@@ -95,7 +98,7 @@ def predict(cfg: DictConfig) -> None:
                 given = current.result()
                 waiting = read(index + 1)
                 notices.add(*given.notes)
-                output = fuse_scene(model, given, options["task"], options["color"], options["many"], controls)
+                output = fuse_scene(model, given, options["task"], options["color"], options["many"], steering)
                 notices.add(*(f"color: {line}" for line in dict.fromkeys(output.extras.get("color", ()))))
                 result = given.finish(output.fused, options["depth"], options["keep_gray"])
                 target, lost = write_raster(deeper(job, result), result, compression)

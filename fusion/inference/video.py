@@ -81,7 +81,9 @@ def predict(cfg: DictConfig) -> None:
             for frame, sources in pairs:
                 images = choose(sources.images)
                 first, second = (image.to(model.device) for image in images)
-                output = model.fuse(first, second, options["task"], color=choose.rule, **controls)
+                output = model.fuse(
+                    first, second, options["task"], color=choose.rule, max_memory=options["max_memory"], **controls
+                )
                 result = sources.finish(output.fused, "16" if deep else "8", False)
                 if writer is None:
                     notices.add(*sources.notes, *(f"color: {line}" for line in output.extras["color"]))

@@ -100,6 +100,7 @@ TEXT_OR_NULL = Rule(TEXT.accepts, TEXT.text, null=True)
 SIDE = either(whole(1), several(whole(1), 2), null=True)
 SHARE = real(0, 1)
 COMPILE = either(SWITCH, one_of("default", "reduce-overhead", "max-autotune"))
+MEMORY = either(real(0), Rule(TEXT.accepts, "auto or a size such as 4GiB"))
 BATCHES = either(whole(0), real(0, 1), null=True)
 
 EVERYWHERE: dict[str, Rule] = {
@@ -172,6 +173,7 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "save_images": SWITCH,
         "image_suffix": TEXT,
         "contact_sheet": SWITCH,
+        "max_memory": MEMORY,
         "suite": TEXT_OR_NULL,
     },
     "analyze": TRAINING
@@ -201,6 +203,8 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "allow_unpaired": SWITCH,
         "overwrite": SWITCH,
         "num_workers": whole(0),
+        "batch_size": either(whole(1), one_of("auto")),
+        "max_memory": MEMORY,
     },
     "score": {
         "a": PATH,

@@ -95,6 +95,8 @@ def image_batch(image: Image, name: str = "image") -> Tensor:
     batch = as_batch(image, name)
     check_ranges({name: batch})
     top = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(batch.dtype)
+    if batch.shape[1] == 3 and batch.stride(1) == 0:  # a grey picture, repeated without a copy
+        batch = batch[:, :1]
     values = batch.float().contiguous()
     return (values if top is None else values / top).expand(-1, 3, -1, -1)
 

@@ -22,6 +22,7 @@ from fusion.layers.box import box
 from fusion.layers.color import split_luma
 from fusion.models.inputs import Image, describe_arrays, image_list, read_list
 from fusion.models.many_color import fuse_many_in_color
+from fusion.models.memory import memory_limit
 from fusion.models.output import FusionOutput
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def fuse_many(
     many: str = "auto",
     color: str = "auto",
     range: Any = "auto",
+    max_memory: int | float | str | None = None,
     **controls: Any,
 ) -> FusionOutput:
     """Fuse two sources or more, in evaluation mode and without gradients; see `FusionModel.fuse`.
@@ -77,14 +79,15 @@ def fuse_many(
         raise DataError(f"{len(images)} source: expected two or more")
     if len(images) == 2:
         check_scheme(many)
-        return model.fuse(images[0], images[1], task, color=color, range=range, **controls)
+        return model.fuse(images[0], images[1], task, color=color, range=range, max_memory=max_memory, **controls)
     model.refuse_untrained()
+    limit = memory_limit(model.max_memory if max_memory is None else max_memory, model.device)
     scheme = check_scheme(many, model, task)
     sources = read_list(images, range)
     batches = image_list(images if sources is None else sources.images, model.device)
     with evaluating(model):
         output = fuse_many_in_color(
-            lambda chosen: run_scheme(model, chosen, task, scheme, controls), batches, color, model.native_color
+            lambda chosen: run_scheme(model, chosen, task, scheme, controls, limit), batches, color, model.native_color
         )
     output.fused = output.fused.float().clamp(0, 1)
     output.extras["many"] = scheme
@@ -93,10 +96,17 @@ def fuse_many(
 
 
 def run_scheme(
-    model: "FusionModel", images: Sequence[Tensor], task: str, scheme: str, controls: dict[str, Any]
+    model: "FusionModel",
+    images: Sequence[Tensor],
+    task: str,
+    scheme: str,
+    controls: dict[str, Any],
+    limit: int | None = None,
 ) -> FusionOutput:
     """Fuse batches `(B, 3, H, W)` by a scheme; the images of a batch are sorted one by one."""
-    outputs = [_run_one(model, [x[i : i + 1] for x in images], task, scheme, controls) for i in range(len(images[0]))]
+    outputs = [
+        _run_one(model, [x[i : i + 1] for x in images], task, scheme, controls, limit) for i in range(len(images[0]))
+    ]
     if len(outputs) == 1:
         return outputs[0]
     prompts = [torch.cat(maps) for maps in zip(*(one.prompts for one in outputs), strict=True)]
@@ -104,19 +114,24 @@ def run_scheme(
 
 
 def _run_one(
-    model: "FusionModel", images: list[Tensor], task: str, scheme: str, controls: dict[str, Any]
+    model: "FusionModel",
+    images: list[Tensor],
+    task: str,
+    scheme: str,
+    controls: dict[str, Any],
+    limit: int | None,
 ) -> FusionOutput:
     order = list(range(len(images))) if scheme == "fold" else by_brightness(images)
     chosen = [images[i] for i in order]
     if scheme == "own":
-        output = model.fuse_all(chosen, task, **controls)
+        output = model.fuse_all(chosen, task, limit=limit, **controls)
         place = [order.index(i) for i in range(len(images))]
         output.prompts = [prompt[:, place] for prompt in output.prompts]
         return output
     color = "rgb" if model.native_color == "rgb" else "auto"  # colour was dealt with for all sources at once
 
     def two(a: Tensor, b: Tensor) -> Tensor:
-        return model.fuse(a, b, task, color=color, **controls).fused
+        return model.fuse(a, b, task, color=color, max_memory=limit, **controls).fused
 
     if scheme == "pairs":
         return FusionOutput(pairs(two, chosen, task))

@@ -6,10 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from lightning import Callback, LightningDataModule, seed_everything
+import torch
+from lightning import Callback, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.api import Checkpoint, build_model, check_controls, load_model, model_of_job
+from fusion.data.loading.datamodule import FusionDataModule
+from fusion.data.sources import DEPTH_CHOICES
 from fusion.errors import ConfigError
 from fusion.files import markdown, write_csv, write_text
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
@@ -18,7 +21,10 @@ from fusion.job.measured import record
 from fusion.job.runs import RunFolder, given_overrides, read_results
 from fusion.metrics import MetricKey, Suite, full_reference, info
 from fusion.models.base import FusionModel
+from fusion.models.color import check_color
+from fusion.models.memory import memory_limit
 from fusion.scoring.board import log_scores, mean_rows, open_loggers
+from fusion.scoring.deep import DeepResults
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.prediction_writer import PredictionWriter
 from fusion.training.callbacks.progress import progress_bar
@@ -52,6 +58,10 @@ def evaluate(cfg: DictConfig) -> float | None:
     check({key: config[key] for key in ("data", "trainer", "downstream") if config.get(key)})
     columns = choose_columns(config)
     folder = Path(config["paths"]["output_dir"])
+    check_color(config["color"])
+    memory_limit(config["max_memory"], torch.device("cpu"))
+    if str(config["depth"]) not in DEPTH_CHOICES:
+        raise ConfigError(f"depth={config['depth']}: expected one of {', '.join(DEPTH_CHOICES)}")
     if config["part"] not in ("test", "val"):
         raise ConfigError(f"part={config['part']}: expected test or val")
     processes = process_count(config["trainer"])
@@ -85,7 +95,7 @@ def _evaluate(
     model.untrained = model.untrained and not config["allow_untrained"]
     model.refuse_untrained()
     model.eval_controls = controls
-    data: LightningDataModule = instantiate(config["data"])
+    data: FusionDataModule = instantiate(config["data"])
     recorded = model.run_name if isinstance(wanted, Checkpoint) else None
     downstream = instantiate(config.get("downstream"))
     run.accept()
@@ -121,7 +131,7 @@ def _evaluate(
 def score_model(
     name: str,
     model: FusionModel,
-    data: LightningDataModule,
+    data: FusionDataModule,
     metrics: list[str],
     config: dict[str, Any],
     folder: Path,
@@ -144,9 +154,13 @@ def score_model(
     model.eval_metrics, model.eval_convention = tuple(metrics), config["evaluation"]["convention"]
     model.run_name = name
     model.eval_references = True
+    model.eval_color, model.max_memory = config["color"], config["max_memory"]
     callbacks: list[Callback] = [progress_bar(), *extra]
     if config["save_images"]:
-        callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"]))
+        deep = DeepResults(
+            list(getattr(data, "parts", {}).get(config["part"], {}).values()), config["color"], config["depth"]
+        )
+        callbacks.append(PredictionWriter(str(folder / "fused" / name), config["image_suffix"], deeper=deep.write))
     node = {**config["trainer"], "enable_model_summary": False, "enable_checkpointing": False}
     trainer = build_trainer(node, callbacks, [])
     run = trainer.test if config["part"] == "test" else trainer.validate

@@ -10,7 +10,8 @@ from fusion.errors import ConfigError
 from fusion.layers.color import split_luma
 from fusion.models.tcmoa import BenchmarkLoss
 from fusion.models.tcmoa.cues import CUES, band_cues
-from fusion.models.tcmoa.tiles import fuse_pyramid, spans
+from fusion.models.tcmoa.tiles import fuse_pyramid
+from fusion.models.tiled import spans
 
 PARTS = ["model/backbone=pyramid", "model/loss=benchmark", "model.expert.hidden_ratio=0.5", "model.backbone.levels=3"]
 

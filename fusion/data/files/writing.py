@@ -18,6 +18,8 @@ from fusion.files import atomic
 
 CHROMA = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
 """Sub-sampling of the chroma of JPEG and AVIF: none, halved across, halved both ways."""
+PNG_LEVEL = 2
+"""Of zlib: a third of the default's time, files 4 to 5 % larger."""
 WHITE = {"8": 255, "16": 65535, "32": 2**32 - 1}
 _TYPES: dict[str, Any] = {"8": np.uint8, "16": np.uint16, "32": np.uint32, "float": np.float32}
 
@@ -149,6 +151,8 @@ def _by_pillow(path: Path, raster: Raster, how: Compression, suffix: str) -> Non
         options["subsampling"] = CHROMA[how.chroma]
     if name == "WEBP":
         options |= {"exact": True, "lossless": how.quality == 100}
+    if name == "PNG":
+        options["compress_level"] = PNG_LEVEL
     if name in ("PNG", "JPEG", "BMP") and data.dpi:
         options["dpi"] = data.dpi
     if name == "JPEG" and data.xmp and len(data.xmp) < 65000:

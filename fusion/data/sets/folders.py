@@ -9,6 +9,7 @@ from fusion.data.dataset import PairDataset
 from fusion.data.files.formats import READABLE, stem_of
 from fusion.data.files.pairing import RULES, pair_files_of
 from fusion.data.files.pairs import Pair, expected
+from fusion.data.transforms.fit import Fit
 from fusion.errors import ConfigError, DataError
 
 
@@ -25,6 +26,7 @@ class Folders(PairDataset):
             `fusion.data.files.pairing`. None is "auto".
         recursive: look into sub-folders, which have to agree.
         ignore: folders that are left out, such as that of the results.
+        fit: how `match_size` brings one source to the other's size, "contain" by default.
         options: those of `PairDataset`.
 
     Raises:
@@ -46,6 +48,7 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         pairing: str | None = "auto",
         recursive: bool = True,
         ignore: Sequence[str | Path] = (),
+        fit: Fit = "contain",
         **options: Any,
     ) -> None:
         self._name = dataset
@@ -58,7 +61,7 @@ B/one.png  B/two.png   (infrared, under-exposed or focused near; same names)"""
         self.pairing = str(pairing or "auto")
         if self.pairing not in RULES:
             raise ConfigError(f"pairing={pairing}: unknown, expected one of {', '.join(RULES)}.")
-        super().__init__(Path(str(a)).parent, **options)
+        super().__init__(Path(str(a)).parent, fit=fit, **options)
         self.task = task
         self.a, self.b = Path(str(a)).expanduser(), Path(str(b)).expanduser()  # numbers are names too
         self.reference = None if reference is None else Path(str(reference))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 
 class Average(FusionModel):
@@ -19,6 +20,8 @@ class Average(FusionModel):
     """
 
     fuses_all = True
+    bytes_per_pixel = 20
+    reach = Reach()
 
     def __init__(self, weight: float = 0.5, **base: Any) -> None:
         super().__init__(**base)

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, pad
 from fusion.layers.box import box, guided_filter
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -24,6 +25,7 @@ class GuidedFilter(FusionModel):
     """
 
     fuses_all = True
+    bytes_per_pixel = 220
 
     def __init__(
         self,
@@ -35,6 +37,8 @@ class GuidedFilter(FusionModel):
     ) -> None:
         super().__init__(**base)
         self.filters = ((base_radius, base_eps), (detail_radius, detail_eps))
+        # The weights' filter is two boxes, of what saliency, seven pixels wide, compares; the base is a box of 31 pixels.
+        self.reach = Reach(max(2 * max(base_radius, detail_radius) + 7, 15))
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""

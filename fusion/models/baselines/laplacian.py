@@ -12,6 +12,7 @@ from torch import Tensor
 from fusion.errors import ConfigError
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 _TAPS = (1.0, 4.0, 6.0, 4.0, 1.0)
 
@@ -28,12 +29,16 @@ class LaplacianPyramid(FusionModel):
     """
 
     fuses_all = True
+    bytes_per_pixel = 160
 
     def __init__(self, levels: int = 4, **base: Any) -> None:
         super().__init__(**base)
         if levels < 1:
             raise ConfigError(f"model.levels={levels}: expected at least 1")
         self.levels = levels
+        # Tiles agree with the whole where its sides are multiples of 2^levels; else a level is resized by a factor that is not
+        # quite two, by a quarter of a pixel of the next level at most.
+        self.reach = Reach(4 * 2**levels, 2**levels)
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         """Fuse `(B, 3, H, W)` in [0, 1]; `fused` is clipped."""
@@ -53,6 +58,12 @@ class LaplacianPyramid(FusionModel):
         for detail in reversed(details):
             fused = _expand(fused, detail) + detail
         return FusionOutput(fused.clamp(0, 1))
+
+    def _fuse_tiles(self, a: Tensor, b: Tensor, task: str, pixels: int, **controls: Any) -> FusionOutput:
+        if a.shape[-2] * a.shape[-1] > 3 * pixels:
+            return super()._fuse_tiles(a, b, task, pixels, **controls)
+        made = [self(a[:, i : i + 1], b[:, i : i + 1], task).fused for i in range(a.shape[1])]  # each channel by itself
+        return FusionOutput(torch.cat(made, dim=1))
 
 
 def _larger(first: Tensor, second: Tensor) -> Tensor:

@@ -8,12 +8,15 @@ from torch import Tensor
 
 from fusion.models.base import FusionModel
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 
 class Maximum(FusionModel):
     """`max(a, b)` per pixel and channel."""
 
     fuses_all = True
+    bytes_per_pixel = 20
+    reach = Reach()
 
     def forward(self, a: Tensor, b: Tensor, task: str = "vif", **controls: Any) -> FusionOutput:
         return FusionOutput(fused=torch.maximum(a, b))

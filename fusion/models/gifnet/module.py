@@ -1,5 +1,6 @@
 """GIFNet as a LightningModule."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -18,9 +19,11 @@ from fusion.models.gifnet.inference import FastGIFNet
 from fusion.models.gifnet.losses import GIFNetLoss
 from fusion.models.gifnet.network import BRANCHES, INTERACTIONS, GIFNetNetwork
 from fusion.models.gifnet.pansharpening import restore_radiometry
-from fusion.models.gifnet.tiles import fuse_luma
+from fusion.models.gifnet.tiles import fuse_luma, reach
 from fusion.models.inputs import reflect_to_multiple
+from fusion.models.memory import pixels_at_once
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach, side_of
 
 MAIN_BRANCH = {"vif": "mm", "mef": "dp", "mff": "dp", "medical": "mm", "nir": "mm", "pansharpening": "mm"}
 """Branch that a task trains. Using the model, `main_task` decides, whatever the task."""
@@ -48,6 +51,7 @@ class GIFNet(FusionModel):
     """
 
     native_color = "merged"
+    bytes_per_pixel = 1900
     weights_help = (
         "give ckpt_path=Final.model, the released checkpoint (https://github.com/AWCXV/GIFNet, folder model), or "
         "ckpt_path=RUN_FOLDER of your own training (experiment=gifnet)"
@@ -71,6 +75,7 @@ class GIFNet(FusionModel):
         super().__init__(**base)
         self.main_task, self.color, self.whole_pixels, self.tile = main_task, color, whole_pixels, tile
         self.zero_grad_none, self.precision = zero_grad_none, precision
+        self._fits: int | None = None  # pixels for which memory suffices
         self._ready: tuple[Any, FastGIFNet] | None = None
         self.network = GIFNetNetwork(_spelled(interaction), gate, **(network or {}))
         self.loss = loss or GIFNetLoss()
@@ -207,10 +212,23 @@ class GIFNet(FusionModel):
             fused = self._fuse_luma(pairs, main_task, 1.0).view_as(bands)
             return restore_radiometry(fused, bands) if restore else fused
 
+    def _fuse_within(self, a: Tensor, b: Tensor, task: str, limit: int, **controls: Any) -> FusionOutput:
+        self._fits = pixels_at_once(limit, self.bytes_per_pixel, a.shape[-2] * a.shape[-1], a.device)
+        try:
+            return self._fuse_tensor(a, b, task, **controls)
+        finally:
+            self._fits = None
+
     def _fuse_tensor(  # type: ignore[override]
         self, a: Tensor, b: Tensor, task: str, main_task: str | None = None, gate_scale: float = 1.0
     ) -> FusionOutput:
         """The picture of `forward`, by the faster way of inference.py, at any size and with the rule `color`."""
+        if len(a) > 1 and (self.color == "official" or task == "pansharpening"):  # grey or not is decided by picture
+            made = [
+                self._fuse_tensor(x, y, task, main_task, gate_scale).fused
+                for x, y in zip(a.split(1), b.split(1), strict=True)
+            ]
+            return FusionOutput(torch.cat(made))
         height, width = a.shape[-2:]
         if _known(task) == "pansharpening":
             bands = b[:, :1] if bool((b == b[:, :1]).all()) else b
@@ -229,7 +247,12 @@ class GIFNet(FusionModel):
         main = self._branch(main_task or self.main_task)
         with torch.autocast(device, enabled=False):
             network = self._prepared(main, gate_scale, dtype)
-            return fuse_luma(network, pair, self.whole_pixels, self.tile)[..., :height, :width]
+            whole, tile = self.whole_pixels, self.tile
+            if self._fits is not None:
+                grid = math.lcm(network.window, 4)
+                whole = min(whole, self._fits)
+                tile = max(min(tile, side_of(self._fits, Reach(reach(network.window), grid))), 64)
+            return fuse_luma(network, pair, whole, tile)[..., :height, :width]
 
     def _prepared(self, main: str, gate_scale: float, dtype: torch.dtype) -> FastGIFNet:
         """The network made ready, for a GPU once per weights: that takes a hundred launches.

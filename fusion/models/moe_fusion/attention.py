@@ -37,6 +37,8 @@ class Attention(nn.Module, ABC):
 
     learns_from_boxes: bool = False
     """Whether training needs boxes and labels."""
+    looks_at_little: bool = True
+    """Whether the map of a large picture takes little memory, so that it is made of the whole."""
 
     @abstractmethod
     def forward(self, a: Tensor, b: Tensor, boxes: Boxes | None = None) -> AttentionMap:

@@ -49,6 +49,8 @@ class DetectorAttention(Attention):
         train: False freezes the detectors; training then needs no boxes.
     """
 
+    looks_at_little = False
+
     def __init__(
         self, detector: Mapping[str, Any], cross_mix: bool = True, join: str = "max", train: bool = True
     ) -> None:

@@ -17,6 +17,7 @@ from fusion.models.moe_fusion.attention import Attention, AttentionMap, Boxes
 from fusion.models.moe_fusion.convert import convert_official, is_official
 from fusion.models.moe_fusion.local import Gates, LocalPart
 from fusion.models.moe_fusion.network import MoEFusionNetwork
+from fusion.models.moe_fusion.tiles import fuse_tiles
 from fusion.models.output import FusionOutput
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class MoEFusion(FusionModel):
     """
 
     example_size = (64, 96)
+    bytes_per_pixel = 2200
+    image_controls = ("boxes", "attention")
     native_color = "a"
     weights_help = (
         "nobody released weights of MoE-Fusion; train it (experiment=moe_fusion_m3fd) and give ckpt_path=RUN_FOLDER, or a "
@@ -149,6 +152,35 @@ class MoEFusion(FusionModel):
             extras["experts"] = mixed.experts
         sites = list(mixed.routings)
         return FusionOutput(fused, routings=list(mixed.routings.values()), sites=sites, extras=extras)
+
+    def _by_tiles(self) -> bool:
+        return self.work_size is None  # else the network sees that size only
+
+    def _fuse_tiles(  # type: ignore[override]
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: str,
+        pixels: int,
+        boxes: Boxes | None = None,
+        attention: Tensor | None = None,
+        gates: Gates | None = None,
+        show_experts: bool = False,
+    ) -> FusionOutput:
+        luma_a, chroma = split_luma(a)
+        luma_b = split_luma(b)[0]
+        if attention is not None:
+            seen = _given(attention, luma_a).map
+        elif self.attention.looks_at_little:
+            seen = self.attention(luma_a, luma_b, boxes).map
+        else:  # detectors see a reduced picture; their maps are coarse
+            factor = min((pixels / (a.shape[-2] * a.shape[-1])) ** 0.5, 1.0)
+            small = (max(round(a.shape[-2] * factor), 32), max(round(a.shape[-1] * factor), 32))
+            seen = self.attention(_resize(luma_a, small), _resize(luma_b, small), boxes).map
+            seen = F.interpolate(seen, a.shape[-2:], mode="bilinear", align_corners=False)
+        luma = fuse_tiles(self.network, luma_a, luma_b, seen.to(luma_a), pixels, gates or {})
+        fused = luma.clamp(0, 1) if self.color == "gray" else join_luma(luma.clamp(0, 1), chroma.float())
+        return FusionOutput(fused, extras={"luma": luma, "attention": seen.float()})
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
         if self.work_size is None:

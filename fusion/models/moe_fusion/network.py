@@ -65,9 +65,15 @@ class MoEFusionNetwork(nn.Module):
         gates = gates or {}
         if unknown := [site for site in gates if site not in self.sites]:
             raise ConfigError(f"gates: site '{unknown[0]}' is not one of {', '.join(self.sites) or 'none'}")
+        features, local = self.features(a, b, attention, gates, show_experts)
+        fused = self.decoder(features, gates, show_experts)
+        return Mixed(fused.features, local.routings | fused.routings, local.experts | fused.experts)
+
+    def features(
+        self, a: Tensor, b: Tensor, attention: Tensor, gates: Gates, show_experts: bool = False
+    ) -> tuple[Tensor, Mixed]:
+        """What the decoder gets, `(B, C, H, W)`, and what the local part made; arguments as of `forward`."""
         last_a, dense_a = self.encoder_a(a)
         last_b, dense_b = self.encoder_b(b)
         local = self.local(last_a, last_b, attention, gates, show_experts)
-        features = torch.cat([dense_a, dense_b, local.features.to(dense_a.dtype)], dim=1)
-        fused = self.decoder(features, gates, show_experts)
-        return Mixed(fused.features, local.routings | fused.routings, local.experts | fused.experts)
+        return torch.cat([dense_a, dense_b, local.features.to(dense_a.dtype)], dim=1), local

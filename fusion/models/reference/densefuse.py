@@ -27,6 +27,8 @@ class DenseFuseNetwork(nn.Module):
     """
 
     any_number = True
+    margin = 9
+    bytes_per_pixel = 1600
 
     def __init__(self, rule: Literal["addition", "l1"] = "addition") -> None:
         super().__init__()

@@ -27,6 +27,8 @@ class IFCNNNetwork(nn.Module):
     """
 
     any_number = True
+    margin = 5
+    bytes_per_pixel = 1600
 
     def __init__(self, rule: Literal["max", "sum", "mean"] = "max") -> None:
         super().__init__()

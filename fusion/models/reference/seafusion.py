@@ -15,6 +15,9 @@ class SeAFusionNetwork(nn.Module):
     never runs; they are kept so that the file loads strictly, and are not run here either.
     """
 
+    margin = 9
+    bytes_per_pixel = 1400
+
     def __init__(self) -> None:
         super().__init__()
         self.vis_conv, self.vis_rgbd1, self.vis_rgbd2 = _Conv(1, 16), _GradientBlock(16, 32), _GradientBlock(32, 48)

@@ -13,6 +13,7 @@ from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.models.base import FusionModel
 from fusion.models.inputs import reflect_to_least, reflect_to_multiple
 from fusion.models.output import FusionOutput
+from fusion.models.tiled import Reach
 
 SEES = ("rgb", "luma")
 CHROMA = ("a", "b", "weighted")
@@ -22,7 +23,8 @@ class ReferenceFusion(FusionModel):
     """A frozen network with its colour handling; it is compared with, not trained.
 
     Args:
-        network: takes two images `(B, C, H, W)` and gives one.
+        network: takes two images `(B, C, H, W)` and gives one. With a `margin`, the pixels beyond a tile's edge that what lies
+            within can see, large pictures go by tiles; `bytes_per_pixel` says what it takes.
         weights: path of the network's state dict (opened with `weights_only`, loaded strictly), or a name of
             `fusion.hub.REGISTRY`; None: the network as it is built.
         sees: "rgb": both images in colour, C = 3; "luma": luma of `a` and of `b`, C = 1, and chroma by `chroma`.
@@ -57,8 +59,12 @@ class ReferenceFusion(FusionModel):
         super().__init__(**base)
         self.network = network.eval()
         self.native_color = "rgb" if sees == "rgb" else "a" if chroma == "a" else "merged"
+        self._in_tiles = False
         self.sees, self.chroma, self.swap, self.stretch = sees, chroma, swap, stretch
         self.size_multiple, self.source = multiple, source
+        margin = getattr(self.network, "margin", None)  # networks that do not say how far they see are not cut
+        self.reach = None if margin is None else Reach(int(margin))
+        self.bytes_per_pixel = float(getattr(self.network, "bytes_per_pixel", self.bytes_per_pixel))
         channels = 1 if sees == "luma" else 3
         for name, values, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
             given = [neutral] * channels if values is None else [float(value) for value in values]
@@ -108,11 +114,16 @@ class ReferenceFusion(FusionModel):
             fused = join_luma(fused, chroma)
         else:
             fused = self._run(a, b)
-        if self.stretch:
-            fused = fused.clamp(0, 1)
-            low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
-            fused = torch.where(high > low, (fused - low) / (high - low).clamp_min(1e-12), fused)
-        return FusionOutput(fused)
+        return FusionOutput(_stretched(fused) if self.stretch and not self._in_tiles else fused)
+
+    def _fuse_tiles(self, a: Tensor, b: Tensor, task: str, pixels: int, **controls: Any) -> FusionOutput:
+        self._in_tiles = True
+        try:
+            output = super()._fuse_tiles(a, b, task, pixels, **controls)
+        finally:
+            self._in_tiles = False
+        output.fused = _stretched(output.fused) if self.stretch else output.fused
+        return output
 
     @property
     def fuses_all(self) -> bool:  # type: ignore[override]
@@ -139,3 +150,10 @@ class ReferenceFusion(FusionModel):
     def _run(self, a: Tensor, b: Tensor) -> Tensor:
         first, second = ((image - self.mean) / self.std for image in ((b, a) if self.swap else (a, b)))
         return self.network(first, second) * self.std + self.mean
+
+
+def _stretched(fused: Tensor) -> Tensor:
+    """Each image spread over [0, 1]."""
+    fused = fused.clamp(0, 1)
+    low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
+    return torch.where(high > low, (fused - low) / (high - low).clamp_min(1e-12), fused)

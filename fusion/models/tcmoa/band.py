@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fusion.moe.adapters.mixture import MixtureOfAdapters
 
 FEATURES = 2 * (len(CUES) - 1) + 1
+PIECE = 1 << 18
+"""Tokens that all experts see at once in use; more take memory and save no time."""
 BOUND = 6.0
 """Largest change of a prompt's logit by the experts."""
 
@@ -156,8 +158,17 @@ class BandSite(nn.Module):
         phi = self.norm2(hidden.movedim(1, -1) + of_task(self.source_embedding, task))  # (B, h', w', D), Eq. 2
         routing = self.router(phi.flatten(0, 2), task)
         routing.shape = tuple(phi.shape[:3])
-        mixed = dispatch(self.experts, phi, routing.weights, self.mix, self.mode)  # Eq. 4
-        return hidden, routing, (mixed @ of_task(self.head, task)).movedim(-1, 1)
+        return hidden, routing, self._mixed(phi, routing.weights, of_task(self.head, task)).movedim(-1, 1)
+
+    def _mixed(self, phi: Tensor, weights: Tensor, head: Tensor) -> Tensor:
+        """What the experts say of tokens `(B, h', w', D)` after the head, Eq. 4; of many tokens piece by piece."""
+        if torch.is_grad_enabled() or len(weights) <= PIECE or not self.experts.tokenwise:
+            return dispatch(self.experts, phi, weights, self.mix, self.mode) @ head
+        made = phi.new_empty(*phi.shape[:-1], head.shape[-1])
+        pieces = (x.split(PIECE) for x in (made.flatten(0, -2), phi.flatten(0, -2), weights))
+        for target, tokens, gates in zip(*pieces, strict=True):
+            target.copy_(dispatch(self.experts, tokens, gates, self.mix, self.mode) @ head)
+        return made
 
 
 def smooth(x: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ from fusion.models.tcmoa.band import Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork
-from fusion.models.tcmoa.tiles import TILE, WHOLE, spans, without_border
+from fusion.models.tcmoa.tiles import TILE, WHOLE, without_border
+from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
 from fusion.moe.routers import TaskWeights, of_task
 
@@ -51,11 +52,9 @@ def fuse_pyramid_of_many(
     else:
         means = torch.cat([split_luma(source)[0].mean((-2, -1), keepdim=True) for source in sources], dim=1)
         fused = torch.empty_like(sources[0])
-        for top, bottom, t, b in spans(rows, tile, network.reach, network.tile_grid):
-            for left, right, le, r in spans(columns, tile, network.reach, network.tile_grid):
-                cut = [source[..., top:bottom, left:right] for source in sources]
-                output = fuse_sources(network, cut, task, control, means)
-                fused[..., t:b, le:r] = output.fused[..., t - top : b - top, le - left : r - left]
+        for piece in tiles_of(fused, tile, Reach(network.reach, network.tile_grid)):
+            output = fuse_sources(network, [piece.cut(source) for source in sources], task, control, means)
+            piece.paste(output.fused, fused)
         output.fused = fused
     output.fused = output.fused[..., :height, :width]
     output.prompts = without_border(output, height, width)

@@ -1,5 +1,6 @@
 """TC-MoA as a LightningModule."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from fusion.layers.color import join_luma, merge_chroma, split_luma
 from fusion.layers.mae import MAE
 from fusion.models.base import FusionModel
 from fusion.models.compiled import is_compiled
+from fusion.models.memory import PAYS, PICTURE, pixels_at_once
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.many import fuse_pyramid_of_many
@@ -21,7 +23,8 @@ from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
-from fusion.models.tcmoa.tiles import fuse_pyramid
+from fusion.models.tcmoa.tiles import TILE, WHOLE, fuse_pyramid
+from fusion.models.tiled import Reach, run_blended, side_of
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights
 
@@ -91,6 +94,7 @@ class TCMoA(FusionModel):
             load_backbone(backbone)
             self.network = TCMoANetwork(backbone, recipe, tau, tau_shift, **(network or {}))
         self.size_multiple = self.network.size_multiple
+        self.bytes_per_pixel = self.network.bytes_per_pixel
         self.register_buffer("task_indices", torch.arange(len(self.tasks)), persistent=False)
         self.loss = loss
         if weights is not None:
@@ -196,9 +200,42 @@ class TCMoA(FusionModel):
         with torch.autocast(output.fused.device.type, enabled=False):
             return self.loss(output, batch, self.current_epoch)
 
+    def _fuse_within(self, a: Tensor, b: Tensor, task: str, limit: int, **controls: Any) -> FusionOutput:
+        pixels, network = a.shape[-2] * a.shape[-1], self.network
+        fits = pixels_at_once(limit, self.bytes_per_pixel, pixels, a.device)
+        if isinstance(network, PyramidNetwork):
+            side = side_of(fits, Reach(network.reach, network.tile_grid))
+            return self._fuse_pyramid(a, b, task, min(WHOLE, fits), side, **controls)
+        if len(a) > 1 or pixels <= fits or self.size_policy == "tile448":
+            return super()._fuse_within(a, b, task, limit, **controls)
+        kept = (PICTURE + network.kept_bytes_per_pixel) * pixels
+        network.tokens_at_once = network.tokens_in(min(limit - kept, PAYS))
+        if network.tokens_at_once is None:  # not even the tokens of all blocks' inputs fit
+            return FusionOutput(self._fuse_blended(a, b, task, fits, **controls))
+        try:
+            return self._fuse_tensor(a, b, task, **controls)
+        finally:
+            network.tokens_at_once = None
+
+    def _fuse_blended(self, a: Tensor, b: Tensor, task: str, pixels: int, **controls: Any) -> Tensor:
+        """Overlapping tiles of about so many pixels: their borders, positions and statistics are their own, so they only resemble
+        the whole, and are blended over two windows.
+        """
+        window = self.size_multiple
+        side = max(math.isqrt(pixels) // window, 4) * window
+        return run_blended(lambda x, y: self._fuse_tensor(x, y, task, **controls).fused, a, b, side, 2 * window, window)
+
+    def _fuse_pyramid(self, a: Tensor, b: Tensor, task: str, whole: int, tile: int, **controls: Any) -> FusionOutput:
+        assert isinstance(self.network, PyramidNetwork)
+
+        def run(x: Tensor, y: Tensor, **means: Any) -> FusionOutput:
+            return self(x, y, task, **controls, **means)
+
+        return fuse_pyramid(run, a, b, self.network, whole, tile)
+
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
         if isinstance(self.network, PyramidNetwork):
-            return fuse_pyramid(lambda x, y, **whole: self(x, y, task, **controls, **whole), a, b, self.network)
+            return self._fuse_pyramid(a, b, task, WHOLE, TILE, **controls)
         return fuse_any_size(lambda x, y: self(x, y, task, **controls), a, b, self.size_multiple, self.size_policy)
 
     @property
@@ -217,12 +254,19 @@ class TCMoA(FusionModel):
         sites: Sequence[str] | None = None,
         task_weights: Mapping[str, float] | None = None,
         site_tasks: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> FusionOutput:
-        """Fuse `(1, 3, H, W)` sources of any number and size; see `forward` for the controls."""
+        """Fuse `(1, 3, H, W)` sources of any number and size within `limit` bytes; see `forward` for the controls."""
         if not isinstance(self.network, PyramidNetwork):
             return super().fuse_all(images, task)
         control = self._controls(PromptControl(alpha, beta, center), sites)
-        return fuse_pyramid_of_many(images, self.network, self._routing(task, task_weights, site_tasks), control)
+        routing, whole, tile = self._routing(task, task_weights, site_tasks), WHOLE, TILE
+        if limit is not None:
+            need = self.bytes_per_pixel * len(images) / 2  # grows with the sources, and slowly with their pairs
+            fits = pixels_at_once(limit, need, images[0].shape[-2] * images[0].shape[-1], self.device)
+            whole = min(WHOLE, fits)
+            tile = min(TILE, side_of(fits, Reach(self.network.reach, self.network.tile_grid)))
+        return fuse_pyramid_of_many(images, self.network, routing, control, whole, tile)
 
     def frozen_state_keys(self) -> set[str]:
         """The frozen backbone, where it came from named weights."""

@@ -114,6 +114,31 @@ class TCMoANetwork(nn.Module):
                 for table in stage.positions.parameters():
                     nn.init.zeros_(table)
         self.size_multiple = window * backbone.patch_size // (2 if upsample else 1)
+        self.tokens_at_once: int | None = None  # in use, where memory is scarce: blocks and sites go piece by piece
+
+    @property
+    def _bytes_of_streams(self) -> float:
+        """One copy of both streams, per pixel of the pair."""
+        return 8 * self.backbone.embed_dim / (self.size_multiple / self.window) ** 2
+
+    @property
+    def _bytes_of_pictures(self) -> int:
+        return 60 * (4 if self.upsample else 1)
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """What a forward pass takes per pixel: the inside of a block is what is largest. See `FusionModel`."""
+        return 16 * self._bytes_of_streams + self._bytes_of_pictures
+
+    @property
+    def kept_bytes_per_pixel(self) -> float:
+        """What it takes where blocks go piece by piece, but for the pieces."""
+        return 5 * self._bytes_of_streams + self._bytes_of_pictures
+
+    def tokens_in(self, room: float) -> int | None:
+        """Tokens whose way through a block takes so many bytes; None for less than a few windows."""
+        tokens = int(room / (16 * 4 * self.backbone.embed_dim))
+        return tokens if tokens >= 8 * self.window**2 else None
 
     @staticmethod
     def check_config(config: Mapping[str, Any]) -> None:
@@ -184,7 +209,7 @@ class TCMoANetwork(nn.Module):
         x, at = tokens.flatten(0, 2).to(self._stream_dtype(tokens)), None
         for index, block in enumerate(blocks):
             x, at = self._into_windows(x, order, at, index)
-            x = run_block(block, x, biases[index // 2])
+            x = self._by_pieces(x, block, biases[index // 2])
         return order.move(x.flatten(0, 1), at, None).view(tokens.shape)
 
     def _run(
@@ -209,7 +234,7 @@ class TCMoANetwork(nn.Module):
             if recompute is True:
                 x = checkpoint(run_block, *arguments, use_reentrant=False)
             else:
-                x = run_block(*arguments, recompute_mlp=recompute == "mlp")
+                x = self._by_pieces(x, block, *arguments[2:], recompute_mlp=recompute == "mlp")
             if str(index) not in stage.sites:
                 continue
             site = f"{name}.{index}"
@@ -221,6 +246,34 @@ class TCMoANetwork(nn.Module):
             output.routings.append(mixed.routing)
         return order.move(x.flatten(0, -2), at, None).view(-1, *grid, dim)
 
+    def _by_pieces(self, x: Tensor, block: nn.Module, *rest: Any, **options: Any) -> Tensor:
+        """A block on tokens in windows `(windows, window^2, C)`; windows do not see each other, so some at a time do as well."""
+        count = 0 if self.tokens_at_once is None else max(self.tokens_at_once // self.window**2, 1)
+        if not count or len(x) <= count or torch.is_grad_enabled():
+            return run_block(block, x, *rest, **options)
+        made = torch.empty_like(x)
+        for start in range(0, len(x), count):
+            made[start : start + count] = run_block(block, x[start : start + count], *rest, **options)
+        return made
+
+    def _site(self, site: Any, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
+        """A site on streams `(B, h, w, C)`, where memory is scarce on strips of rows with what it sees around them."""
+        reach, rows = getattr(site, "reach", None), len(a[0])
+        step = 0 if self.tokens_at_once is None else max(self.tokens_at_once // (len(a) * a.shape[2] * 2), 8)
+        if not step or reach is None or rows <= step or torch.is_grad_enabled():
+            return site(a, b, task, control)
+        made_a, made_b = torch.empty_like(a), torch.empty_like(b)
+        prompts: list[Tensor] = []
+        for start in range(0, rows, step):
+            end = min(start + step, rows)
+            top, bottom = max(start - reach, 0), min(end + reach, rows)
+            made: SiteOutput = site(a[:, top:bottom], b[:, top:bottom], task, control)
+            inner = slice(start - top, end - top)
+            made_a[:, start:end], made_b[:, start:end] = made.a[:, inner], made.b[:, inner]
+            if made.prompts is not None:
+                prompts.append(made.prompts[:, :, inner])
+        return SiteOutput(made_a, made_b, torch.cat(prompts, dim=2) if prompts else None, made.routing)
+
     def _mix(
         self, stage: Stage, name: str, index: int, tokens: Tensor, task: TaskWeights, control: PromptControl
     ) -> tuple[SiteOutput, Tensor]:
@@ -229,7 +282,7 @@ class TCMoANetwork(nn.Module):
         before = tokens.float().chunk(2)
         autocast = torch.is_autocast_enabled(device) and self.stream == "autocast"
         with torch.autocast(device, enabled=autocast):
-            mixed = stage.sites[str(index)](*before, task, control)
+            mixed = self._site(stage.sites[str(index)], before[0], before[1], task, control)
         streams = [mixed.a, mixed.b]
         with torch.autocast(device, enabled=False):
             if name == "decoder":

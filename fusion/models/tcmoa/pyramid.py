@@ -107,6 +107,9 @@ class PyramidNetwork(nn.Module):
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
         self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
 
+    bytes_per_pixel = 640
+    """See `FusionModel`."""
+
     @property
     def reach(self) -> int:
         """Pixels beyond a tile's edge that what lies within can see: the tokens of all levels look about, coarse to fine."""

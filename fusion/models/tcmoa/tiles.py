@@ -1,6 +1,6 @@
 """Pyramids of pictures of any size: whole where memory allows, else by tiles that agree with the whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ from fusion.layers.color import split_luma
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.pyramid import PyramidNetwork
+from fusion.models.tiled import Reach, run_tiled, tiles_of
 
 WHOLE = 6_000_000
 """Pixels that are fused at once."""
 TILE = 1536
 """Side of a tile in pixels, without its margin."""
-Span = tuple[int, int, int, int]
 
 
 def fuse_pyramid(
@@ -58,23 +58,16 @@ def without_border(output: FusionOutput, height: int, width: int) -> list[Tensor
 
 def _tiled(run: Callable[..., FusionOutput], a: Tensor, b: Tensor, network: PyramidNetwork, tile: int) -> FusionOutput:
     means = torch.cat([split_luma(x)[0].mean((-2, -1), keepdim=True) for x in (a, b)], dim=1)
-    fused = torch.empty_like(a)
-    output = None
-    for index in range(len(a)):
-        for top, bottom, t, b_ in spans(a.shape[-2], tile, network.reach, network.tile_grid):
-            for left, right, le, r in spans(a.shape[-1], tile, network.reach, network.tile_grid):
-                window = (slice(index, index + 1), slice(None), slice(top, bottom), slice(left, right))
-                output = run(a[window], b[window], means=means[index : index + 1])
-                fused[index, :, t:b_, le:r] = output.fused[0, :, t - top : b_ - top, le - left : r - left]
-    assert output is not None
-    output.fused = fused
+    tiles = tiles_of(a, tile, Reach(network.reach, network.tile_grid))
+    made: list[Tensor] = []
+    output = FusionOutput(a)
+
+    def piece(x: Tensor, y: Tensor) -> Tensor:
+        nonlocal output
+        output = run(x, y, means=means[len(made) : len(made) + 1])
+        return output.fused
+
+    for first, second in zip(a.split(1), b.split(1), strict=True):
+        made.append(run_tiled(piece, first, second, tiles))
+    output.fused = torch.cat(made)
     return output
-
-
-def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
-    """Bounds of tiles along one side with their margin, and without: `(start, end, inner start, inner end)`."""
-    step = max(tile // grid, 1) * grid
-    margin = -(-margin // grid) * grid
-    for start in range(0, length, step):
-        end = min(start + step, length)
-        yield max(start - margin, 0), min(end + margin, length), start, end

@@ -9,11 +9,13 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError, WeightsError
 from fusion.hub import load_strict, locate, read_state
 from fusion.models.base import FusionModel
+from fusion.models.gathered import Gathered
 from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 from fusion.models.toar import color
 from fusion.models.toar.losses import BrightnessGradientLoss
 from fusion.models.toar.network import BaseFusionNetwork, warn_untrained
+from fusion.models.toar.tiles import fuse_tiles
 
 
 class BaseFusion(FusionModel):
@@ -27,6 +29,7 @@ class BaseFusion(FusionModel):
     """
 
     native_color = "a"
+    bytes_per_pixel = 1500
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
         "leave model.weights=toar_base, which comes trained, or give ckpt_path=RUN_FOLDER of experiment=toar_stage1"
@@ -62,10 +65,22 @@ class BaseFusion(FusionModel):
         self, a: Tensor, b: Tensor, task: str = "vif"
     ) -> FusionOutput:
         """Fuse visible `a` with infrared `b`, `(B, 3, H, W)` in [0, 1], any size; `fused` is not clipped."""
+        return self._fuse_piece(a, b)
+
+    def _fuse_piece(self, a: Tensor, b: Tensor, gathered: Gathered | None = None) -> FusionOutput:
         luma, chroma = color.split(a)
         infrared = b[:, :1]  # the first channel of an RGB file, as in the released code
-        fused = self.network(infrared, luma)
+        fused = self.network(infrared, luma, gathered=gathered)
         return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused})
+
+    def _by_tiles(self) -> bool:
+        return True
+
+    def _fuse_tiles(self, a: Tensor, b: Tensor, task: str, pixels: int, **controls: Any) -> FusionOutput:
+        def fuse(x: Tensor, y: Tensor, gathered: Gathered) -> Tensor:
+            return self._fuse_piece(x, y, gathered).fused
+
+        return FusionOutput(fuse_tiles(fuse, a, b, self.network.margin, pixels))
 
     def fuse(
         self, a: Image | Sequence[Image], b: Image | None = None, task: str = "vif", **controls: Any

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from kornia.filters import spatial_gradient
 from torch import Tensor, nn
 
+from fusion.models.gathered import Gathered
 from fusion.models.toar.conv_residual import ConvResidualBlock, conv_bn
 
 
@@ -22,11 +23,17 @@ class GradientFusion(nn.Module):
         self.mean_channels, self.max_channels = _mlp(channels), _mlp(channels)
         self.mean_places, self.max_places = _convs(channels), _convs(channels)
 
-    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Two `(B, C / 2, H, W)` to `(B, C, H, W)`; infrared comes first, as in the released code."""
+    def forward(self, infrared: Tensor, visible: Tensor, gathered: Gathered | None = None) -> Tensor:
+        """Two `(B, C / 2, H, W)` to `(B, C, H, W)`; infrared comes first, as in the released code.
+
+        Args:
+            infrared, visible: features.
+            gathered: means and maxima of the whole picture, where these are tiles.
+        """
         features = torch.cat([infrared, visible], dim=1)
         gradient = spatial_gradient(features).abs().sum(2)
-        by_channel = self.mean_channels(gradient.mean((2, 3))) + self.max_channels(gradient.amax((2, 3)))
+        mean, most = (gathered or Gathered())("gradient", gradient)
+        by_channel = self.mean_channels(mean) + self.max_channels(most)
         by_place = self.mean_places(F.avg_pool2d(gradient, 3, 1, 1)) + self.max_places(F.max_pool2d(gradient, 3, 1, 1))
         return (by_channel[:, :, None, None] * by_place).sigmoid() * features
 
@@ -41,7 +48,7 @@ class Concatenation(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
 
-    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, infrared: Tensor, visible: Tensor, gathered: Gathered | None = None) -> Tensor:
         """Two `(B, C / 2, H, W)` to `(B, C, H, W)`."""
         return torch.cat([infrared, visible], dim=1)
 

@@ -11,6 +11,7 @@ from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.hub import load_strict, locate, read_state
 from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
+from fusion.models.gathered import Gathered
 from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 from fusion.models.toar import color
@@ -21,6 +22,7 @@ from fusion.models.toar.recognition import Recognition
 from fusion.models.toar.regulation import PromptInjection, Regulation
 from fusion.models.toar.task_norm import choose_tasks, separate_tasks, task_shares
 from fusion.models.toar.text import TextEncoder, TextFeatures
+from fusion.models.toar.tiles import fuse_tiles
 
 Instruction = str | Sequence[str] | Mapping[str, float]
 
@@ -48,6 +50,8 @@ class TOAR(FusionModel):
     """
 
     native_color = "a"
+    bytes_per_pixel = 1700
+    image_controls = ("instruction",)
     explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
@@ -134,6 +138,11 @@ class TOAR(FusionModel):
                 the model's own.
             strength: factor on the prompts; 0 is plain fusion.
         """
+        return self._fuse_piece(a, b, instruction, strength)
+
+    def _fuse_piece(
+        self, a: Tensor, b: Tensor, instruction: Instruction | None, strength: float, gathered: Gathered | None = None
+    ) -> FusionOutput:
         luma, chroma = color.split(a)
         instruction = instruction if instruction is not None else self.instruction
         text, asked = self._features(instruction, len(a))
@@ -146,12 +155,29 @@ class TOAR(FusionModel):
             shares = strength * asked.to(luma)
 
             def regulate(source: str, index: int, features: Tensor) -> Tensor:
-                prompt = shares * self.regulation(source, index, features, adapted)
+                prompt = shares * self.regulation(source, index, features, adapted, gathered)
                 prompts[f"{source}.{index}"] = prompt
                 return features + prompt
 
-        fused = self.network(b[:, :1], luma, regulate)
+        fused = self.network(b[:, :1], luma, regulate, gathered)
         return FusionOutput(color.join(fused, chroma.to(fused.dtype)), extras={"luma": fused, "prompts": prompts})
+
+    def _by_tiles(self) -> bool:
+        return True
+
+    def _fuse_tiles(  # type: ignore[override]
+        self,
+        a: Tensor,
+        b: Tensor,
+        task: str,
+        pixels: int,
+        instruction: Instruction | None = None,
+        strength: float = 1.0,
+    ) -> FusionOutput:
+        def fuse(x: Tensor, y: Tensor, gathered: Gathered) -> Tensor:
+            return self._fuse_piece(x, y, instruction, strength, gathered).fused
+
+        return FusionOutput(fuse_tiles(fuse, a, b, self.network.margin, pixels))
 
     def fuse(
         self, a: Image | Sequence[Image], b: Image | None = None, task: str = "vif", **controls: Any

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
+from fusion.models.gathered import Gathered
 from fusion.models.toar.blocks import Concatenation, GradientFusion, Reconstruction
 from fusion.models.toar.conv_residual import ConvResidualBlock, conv_bn
 
@@ -32,6 +33,7 @@ class BaseFusionNetwork(nn.Module):
         self.infrared, self.visible = Encoder(channels, blocks), Encoder(channels, blocks)
         self.fusion = FUSIONS[fusion](2 * channels)
         self.reconstruction = Reconstruction(2 * channels, blocks)
+        self.blocks = blocks
 
     @staticmethod
     def check_config(config: dict[str, int | str]) -> None:
@@ -43,16 +45,25 @@ class BaseFusionNetwork(nn.Module):
         if config.get("fusion", "gradient") not in FUSIONS:
             raise ConfigError(f"model.network.fusion={config['fusion']} is not one of {', '.join(FUSIONS)}")
 
-    def forward(self, infrared: Tensor, visible: Tensor, regulate: Regulate | None = None) -> Tensor:
+    @property
+    def margin(self) -> int:
+        """Pixels beyond a tile's edge that what lies within can see, T-OAR's sites included."""
+        encoder = 2 + 4 * self.blocks + 4 * (self.blocks - 1)  # stem; two dilated convolutions a block; a site of four
+        return encoder + 4 + 4 * self.blocks + 3  # gradient, pooling and two convolutions; decoder; its last three
+
+    def forward(
+        self, infrared: Tensor, visible: Tensor, regulate: Regulate | None = None, gathered: Gathered | None = None
+    ) -> Tensor:
         """Fused luma `(B, 1, H, W)` in [0, 1], of an infrared image and the visible one's luma, both the same.
 
         Args:
             infrared, visible: `(B, 1, H, W)` in [0, 1], any size of 2 pixels and more.
             regulate: changes the features after every block but the last.
+            gathered: numbers of the whole pictures, where these are tiles.
         """
         features_infrared = self.infrared(infrared, "infrared", regulate)
         features_visible = self.visible(visible, "visible", regulate)
-        return self.reconstruction(self.fusion(features_infrared, features_visible))
+        return self.reconstruction(self.fusion(features_infrared, features_visible, gathered))
 
 
 def is_trained(network: BaseFusionNetwork) -> bool:

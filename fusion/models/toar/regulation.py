@@ -8,10 +8,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusion.models.gathered import Gathered
 from fusion.models.toar.conv_residual import SLOPE
 from fusion.models.toar.dynamic_conv import dynamic_conv2d
 
 SOURCES = ("infrared", "visible")
+Whole = Callable[[str, Tensor], tuple[Tensor, Tensor]]
+"""Mean and maximum over a picture, each `(B, C)`, of features that have a name."""
+
+
+def of_all(name: str, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of what is there."""
+    return features.mean((2, 3)), features.amax((2, 3))
 
 
 class PromptInjection(nn.Module, ABC):
@@ -41,12 +49,18 @@ class PromptInjection(nn.Module, ABC):
                 nn.init.zeros_(parameter)
 
     @abstractmethod
-    def meet(self, features: Tensor, text: Tensor) -> Tensor:
-        """Features `(B, C, H, W)` and instruction `(B, text_dim)` to `(B, C, H, W)`."""
+    def meet(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
+        """Features `(B, C, H, W)` and instruction `(B, text_dim)` to `(B, C, H, W)`.
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
+        Args:
+            features: of one encoder.
+            text: the instruction.
+            whole: mean and maximum over the picture of features, by a name; where these are tiles, of the whole picture.
+        """
+
+    def forward(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """The prompt `(B, C, H, W)`."""
-        return self.last(self.convs(self.norm(self.meet(features, text))))
+        return self.last(self.convs(self.norm(self.meet(features, text, whole))))
 
 
 class DynamicPrompt(PromptInjection):
@@ -67,17 +81,18 @@ class DynamicPrompt(PromptInjection):
         known = text_dim + (2 * channels if image_statistics else 0)
         self.predictor = nn.Sequential(nn.Linear(known, hidden), nn.Linear(hidden, 9 * channels**2))
 
-    def kernels(self, features: Tensor, text: Tensor) -> Tensor:
+    def kernels(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """Predicted kernels `(B, C, C, 3, 3)`."""
         known = [text]
         if self.mean_conv is not None and self.max_conv is not None:
-            known = [self.mean_conv(features).mean((2, 3)), self.max_conv(features).amax((2, 3)), text]
+            mean, most = whole("mean", self.mean_conv(features))[0], whole("max", self.max_conv(features))[1]
+            known = [mean, most, text]
         channels = features.shape[1]
         return self.predictor(torch.cat(known, dim=1)).view(-1, channels, channels, 3, 3)
 
-    def meet(self, features: Tensor, text: Tensor) -> Tensor:
+    def meet(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """Each image under its own kernel."""
-        return dynamic_conv2d(features, self.kernels(features, text).to(features.dtype))
+        return dynamic_conv2d(features, self.kernels(features, text, whole).to(features.dtype))
 
 
 class StaticPrompt(PromptInjection):
@@ -89,7 +104,7 @@ class StaticPrompt(PromptInjection):
         super().__init__(channels, text_dim, zero_conv)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
-    def meet(self, features: Tensor, text: Tensor) -> Tensor:
+    def meet(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """The same kernel for all."""
         return self.conv(features)
 
@@ -103,7 +118,7 @@ class TextSum(PromptInjection):
         super().__init__(channels, text_dim, zero_conv)
         self.to_channels = nn.Linear(text_dim, channels)
 
-    def meet(self, features: Tensor, text: Tensor) -> Tensor:
+    def meet(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """The sum."""
         return features + self.to_channels(text)[:, :, None, None]
 
@@ -115,7 +130,7 @@ class TextConcat(TextSum):
         super().__init__(channels, text_dim, zero_conv)
         self.conv = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
-    def meet(self, features: Tensor, text: Tensor) -> Tensor:
+    def meet(self, features: Tensor, text: Tensor, whole: Whole = of_all) -> Tensor:
         """A convolution of both."""
         spread = self.to_channels(text)[:, :, None, None].expand_as(features)
         return self.conv(torch.cat([features, spread], dim=1))
@@ -164,10 +179,19 @@ class Regulation(nn.Module):
         adapted = {name: adapter(text) for name, adapter in self.adapters.items()}
         return {name: adapted.get(name, adapted.get("shared", text)) for name in self.sites}
 
-    def forward(self, source: str, index: int, features: Tensor, adapted: dict[str, Tensor]) -> Tensor:
-        """Prompt of a site for features `(B, C, H, W)`."""
+    def forward(
+        self,
+        source: str,
+        index: int,
+        features: Tensor,
+        adapted: dict[str, Tensor],
+        gathered: Gathered | None = None,
+    ) -> Tensor:
+        """Prompt of a site for features `(B, C, H, W)`; `gathered` where these are of a tile."""
         name = f"{source}_{index}"
-        return self.sites[name](features, adapted[name])
+        if gathered is None:
+            return self.sites[name](features, adapted[name])
+        return self.sites[name](features, adapted[name], lambda what, seen: gathered(f"{name}.{what}", seen))
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Sequential:

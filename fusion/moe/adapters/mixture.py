@@ -54,6 +54,11 @@ class MixtureSite(nn.Module):
         self.fuse: Any = FUSION_LAYERS[recipe.fusion_layer](dim, recipe.reduction, tasks)
         self.alpha = nn.Parameter(torch.tensor(0.5))
 
+    @property
+    def reach(self) -> int | None:
+        """Tokens that it looks around itself: a 3x3 convolution, and the energy of 3x3 tokens of that; None: it does not say."""
+        return 2 if self.experts.tokenwise else None
+
     def forward(self, a: Tensor, b: Tensor, task: TaskWeights, control: PromptControl) -> SiteOutput:
         """Mix the streams.
 
