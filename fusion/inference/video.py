@@ -1,6 +1,6 @@
 """Two videos fused into a third, frame by frame in constant memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -91,7 +91,7 @@ def predict(cfg: DictConfig) -> None:
                     )  # fmt: skip
                     notices.add(*writer.notes)
                 writer.write(result.planes, clock.pts(frame))
-                steadiness.add(*sources.images, output.fused)
+                steadiness.add(sources.images[0], sources.images[1], output.fused)
                 meter.step()
             assert writer is not None
             writer.finish(clock.seconds)
@@ -221,7 +221,7 @@ class PairReader:
                 f"lengths differ: {a.path} {a.seconds:.2f} s, {b.path} {b.seconds:.2f} s; the result ends with the shorter one"
             )
 
-    def pairs(self) -> Iterator[tuple[Frame, Sources]]:
+    def pairs(self) -> Generator[tuple[Frame, Sources], None, None]:
         """The frame of `a` that gives the time, and both as they are fused; the next pair is decoded ahead."""
         with ThreadPoolExecutor(1) as ahead:
             matched = self._matched()
@@ -241,7 +241,7 @@ class PairReader:
         known = any(line.startswith("lengths differ") for line in self.notes)
         return [self._ended] if self._ended and not known else []
 
-    def _matched(self) -> Iterator[tuple[Frame, Frame]]:
+    def _matched(self) -> Generator[tuple[Frame, Frame], None, None]:
         a, b = self.videos
         others = b.frames()
         current = next(others, None)
