@@ -11,6 +11,7 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.models.color import NativeColor, check_color, fuse_in_color
 from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
+from fusion.models.many import fuse_many
 from fusion.models.output import FusionOutput
 from fusion.models.scores import ScoreTable
 from fusion.models.trained import TrainedModel
@@ -130,8 +131,6 @@ class FusionModel(TrainedModel, ABC):
             WeightsError: the model has no trained weights.
         """
         if isinstance(a, list | tuple):
-            from fusion.models.many import fuse_many  # late: it fuses pairs by this method
-
             if b is not None:
                 raise DataError("fuse takes all sources in one list, fuse([a, b, c], task=...), or two: fuse(a, b)")
             return fuse_many(self, a, task, many, color, range, **controls)

@@ -12,7 +12,7 @@ experiments/many_sources. A tree of n sources costs n - 1 fusions of two, pairs 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,17 +24,16 @@ from fusion.models.inputs import Image, describe_arrays, image_list, read_list
 from fusion.models.many_color import fuse_many_in_color
 from fusion.models.output import FusionOutput
 
-if TYPE_CHECKING:
-    from fusion.models.base import FusionModel
-
 SCHEMES = ("auto", "own", "tree", "pairs", "fold")
 SPARE = 0.2
 """Weight, of 1, that the pairs that are left out may have together at any place: frames never in focus side by side."""
 Fuse = Callable[[Tensor, Tensor], Tensor]
 """Fuses two batches `(B, 3, H, W)`."""
+Model = Any
+"""A `FusionModel`, whose module imports this one."""
 
 
-def check_scheme(many: str, model: "FusionModel | None" = None, task: str = "vif") -> str:
+def check_scheme(many: str, model: Model = None, task: str = "vif") -> str:
     """The scheme that is used; without a model only its name is checked.
 
     Raises:
@@ -52,7 +51,7 @@ def check_scheme(many: str, model: "FusionModel | None" = None, task: str = "vif
 
 
 def fuse_many(
-    model: "FusionModel",
+    model: Model,
     images: Sequence[Image],
     task: str = "vif",
     many: str = "auto",
@@ -93,7 +92,7 @@ def fuse_many(
 
 
 def run_scheme(
-    model: "FusionModel", images: Sequence[Tensor], task: str, scheme: str, controls: dict[str, Any]
+    model: Model, images: Sequence[Tensor], task: str, scheme: str, controls: dict[str, Any]
 ) -> FusionOutput:
     """Fuse batches `(B, 3, H, W)` by a scheme; the images of a batch are sorted one by one."""
     outputs = [_run_one(model, [x[i : i + 1] for x in images], task, scheme, controls) for i in range(len(images[0]))]
@@ -103,9 +102,7 @@ def run_scheme(
     return FusionOutput(torch.cat([one.fused for one in outputs]), prompts=prompts, sites=outputs[0].sites)
 
 
-def _run_one(
-    model: "FusionModel", images: list[Tensor], task: str, scheme: str, controls: dict[str, Any]
-) -> FusionOutput:
+def _run_one(model: Model, images: list[Tensor], task: str, scheme: str, controls: dict[str, Any]) -> FusionOutput:
     order = list(range(len(images))) if scheme == "fold" else by_brightness(images)
     chosen = [images[i] for i in order]
     if scheme == "own":
@@ -200,7 +197,7 @@ def visibility(image: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: "FusionModel") -> Iterator[None]:
+def evaluating(model: Model) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards all parts are as they were."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
