@@ -26,12 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", type=Path)
     parser.add_argument("b", type=Path)
-    parser.add_argument(
-        "--models", nargs="+", default=["average", "laplacian", "tcmoa_pyramid", "tcmoa_tiny", "toar_base"]
-    )
-    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--models", nargs="+", default=["average", "laplacian", "tcmoa_pyramid", "toar_base"])
+    parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--size", type=int, nargs=2, default=[208, 304])
-    parser.add_argument("--crf", type=float, default=14)
+    parser.add_argument("--crf", type=float, default=12)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)

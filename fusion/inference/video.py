@@ -1,6 +1,6 @@
 """Two videos fused into a third, frame by frame in constant memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -41,7 +41,7 @@ def predict(cfg: DictConfig) -> None:
     """Fuse the videos `a` and `b` into `out`; a result that is not complete does not get its name.
 
     Raises:
-        FusionError: something that cannot be read, fused or written.
+        FusionError: what cannot be read, fused or written.
     """
     options: dict[str, Any] = {
         str(key): plain(cfg[key]) for key in cfg if key not in ("model", "control", "paths", "hydra")
@@ -93,7 +93,7 @@ def predict(cfg: DictConfig) -> None:
                     )  # fmt: skip
                     notices.add(*writer.notes)
                 writer.write(result.planes, clock.pts(frame))
-                steadiness.add(*sources.images, output.fused)
+                steadiness.add(sources.images[0], sources.images[1], output.fused)
                 meter.step()
             assert writer is not None
             writer.finish(clock.seconds)
@@ -223,7 +223,7 @@ class PairReader:
                 f"lengths differ: {a.path} {a.seconds:.2f} s, {b.path} {b.seconds:.2f} s; the result ends with the shorter one"
             )
 
-    def pairs(self) -> Iterator[tuple[Frame, Sources]]:
+    def pairs(self) -> Generator[tuple[Frame, Sources], None, None]:
         """The frame of `a` that gives the time, and both as they are fused; the next pair is decoded ahead."""
         with ThreadPoolExecutor(1) as ahead:
             matched = self._matched()
@@ -240,10 +240,9 @@ class PairReader:
 
     def said_at_end(self) -> list[str]:
         """Which of the two ended first, where that was not known from their headers."""
-        known = any(line.startswith("lengths differ") for line in self.notes)
-        return [self._ended] if self._ended and not known else []
+        return [self._ended] if self._ended and not any("lengths differ" in line for line in self.notes) else []
 
-    def _matched(self) -> Iterator[tuple[Frame, Frame]]:
+    def _matched(self) -> Generator[tuple[Frame, Frame], None, None]:
         a, b = self.videos
         others = b.frames()
         current = next(others, None)
@@ -270,8 +269,7 @@ class PairReader:
     def _prepared(self, first: Frame, second: Frame) -> Sources:
         rasters = [first.raster, second.raster]
         if self._geometry.register != "none":
-            plain_geometry = replace(self._geometry, register="none")
-            fitted, said = on_one_grid(rasters, plain_geometry, ("a", "b"))
+            fitted, said = on_one_grid(rasters, replace(self._geometry, register="none"), ("a", "b"))
             if self._first:
                 self._warp, found = find_warp(fitted[0], fitted[1], str(self._geometry.register), self._geometry.motion)
                 said += [f"{line} (found on the first frame, used for all)" for line in found]
@@ -279,8 +277,8 @@ class PairReader:
             sources = prepare(rasters, self._ranges, self._bands, ("a", "b"), Geometry(overlap=self._geometry.overlap))
             sources.notes[:0] = said
         else:
-            check = self._check and self._first
-            sources = prepare(rasters, self._ranges, self._bands, ("a", "b"), self._geometry, check)
+            look = self._check and self._first
+            sources = prepare(rasters, self._ranges, self._bands, ("a", "b"), self._geometry, look)
         self._first = False
         if sources.by_band:
             raise ConfigError("bands=each: for pictures; videos are fused in colour")

@@ -12,6 +12,7 @@ from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError, DataError, WeightsError
 from fusion.models.color import NativeColor, check_color, fuse_in_color
 from fusion.models.inputs import Image, describe_arrays, image_pair, read_sources, reflect_to_least, reflect_to_multiple
+from fusion.models.many import fuse_many
 from fusion.models.memory import memory_limit, pixels_at_once
 from fusion.models.output import FusionOutput
 from fusion.models.scores import ScoreTable
@@ -147,8 +148,6 @@ class FusionModel(TrainedModel, ABC):
             ConfigError: an unknown `color`, `range` or `max_memory`.
         """
         if isinstance(a, list | tuple):
-            from fusion.models.many import fuse_many  # late: it fuses pairs by this method
-
             if b is not None:
                 raise DataError("fuse takes all sources in one list, fuse([a, b, c], task=...), or two: fuse(a, b)")
             return fuse_many(self, a, task, many, color, range, max_memory, **controls)

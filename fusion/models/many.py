@@ -12,7 +12,7 @@ experiments/many_sources. A tree of n sources costs n - 1 fusions of two, pairs 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,17 +25,16 @@ from fusion.models.many_color import fuse_many_in_color
 from fusion.models.memory import memory_limit
 from fusion.models.output import FusionOutput
 
-if TYPE_CHECKING:
-    from fusion.models.base import FusionModel
-
 SCHEMES = ("auto", "own", "tree", "pairs", "fold")
 SPARE = 0.2
 """Weight, of 1, that the pairs that are left out may have together at any place: frames never in focus side by side."""
 Fuse = Callable[[Tensor, Tensor], Tensor]
 """Fuses two batches `(B, 3, H, W)`."""
+Model = Any
+"""A `FusionModel`, whose module imports this one."""
 
 
-def check_scheme(many: str, model: "FusionModel | None" = None, task: str = "vif") -> str:
+def check_scheme(many: str, model: Model = None, task: str = "vif") -> str:
     """The scheme that is used; without a model only its name is checked.
 
     Raises:
@@ -53,7 +52,7 @@ def check_scheme(many: str, model: "FusionModel | None" = None, task: str = "vif
 
 
 def fuse_many(
-    model: "FusionModel",
+    model: Model,
     images: Sequence[Image],
     task: str = "vif",
     many: str = "auto",
@@ -96,7 +95,7 @@ def fuse_many(
 
 
 def run_scheme(
-    model: "FusionModel",
+    model: Model,
     images: Sequence[Tensor],
     task: str,
     scheme: str,
@@ -114,7 +113,7 @@ def run_scheme(
 
 
 def _run_one(
-    model: "FusionModel",
+    model: Model,
     images: list[Tensor],
     task: str,
     scheme: str,
@@ -215,7 +214,7 @@ def visibility(image: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: "FusionModel") -> Iterator[None]:
+def evaluating(model: Model) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards all parts are as they were."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,6 +1,6 @@
 """Videos frame by frame, by PyAV (extra `video`): pictures in the colours of the stream, upright, with their times."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from importlib import import_module
@@ -103,7 +103,7 @@ class Video:
                 raise DataError(f"{self.path}: its video stream cannot be decoded")
             yield container, stream
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """All frames in the order in which they are shown.
 
         Raises:
@@ -165,7 +165,7 @@ class VideoWriter:
         time_base: Fraction,
         deep: bool = False,
         codec: str = "auto",
-        crf: float = 14,
+        crf: float = 12,
         sound: Path | None = None,
     ) -> None:
         self._av = require_av()

@@ -23,7 +23,7 @@ from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import expand
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
-from fusion.models.tcmoa.band import Evidence, resize
+from fusion.models.tcmoa.band import BandSite, Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork
@@ -106,7 +106,7 @@ def _fuse(
     scores, pairs = _all_pairs(network, measured, cues, tasks)
     output = FusionOutput(fused=sources[0])
     fused = luma[:, :1]
-    for index, (name, (key, site)) in enumerate(zip(names, network.sites.items(), strict=True)):
+    for index, (name, (key, site)) in enumerate(zip(names, _sites(network), strict=True)):
         level = int(key)
         band, energy = bands[level], cues[level].energy
         prompts = _steer(controls[name], site.spread(scores[index], energy, tasks[name]).softmax(1))
@@ -136,7 +136,7 @@ def _all_pairs(
     said: list[list[Evidence]] = [[] for _ in names]
     for first, second in combinations(range(count), 2):
         context = None
-        for index, (name, (key, site)) in enumerate(zip(names, network.sites.items(), strict=True)):
+        for index, (name, (key, site)) in enumerate(zip(names, _sites(network), strict=True)):
             level = int(key)
             seen = site.evidence(_of_pair(cues[level], bands[level], (first, second), site.base), context, tasks[name])
             context = seen.context
@@ -146,6 +146,10 @@ def _all_pairs(
             nothing = seen.features[:, :0]  # a pair's own features are not needed any more
             said[index].append(Evidence(nothing, seen.gain, seen.offset, nothing, None))
     return scores, said
+
+
+def _sites(network: PyramidNetwork) -> list[tuple[str, BandSite]]:
+    return [(key, site) for key, site in network.sites.items() if isinstance(site, BandSite)]
 
 
 def _of_pair(cues: BandCues, bands: Tensor, pair: Pair, base: bool) -> BandCues:
