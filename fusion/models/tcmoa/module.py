@@ -22,7 +22,7 @@ from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
-from fusion.models.tcmoa.tiles import SEEN, TILE, WHOLE, fuse_pyramid
+from fusion.models.tcmoa.tiles import LARGEST, SEEN, TILE, WHOLE, fuse_pyramid
 from fusion.models.tiled import Reach, run_blended, side_of
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights
@@ -204,7 +204,7 @@ class TCMoA(FusionModel):
         fits = pixels_at_once(limit, self.bytes_per_pixel, pixels, a.device)
         if isinstance(network, PyramidNetwork):
             margin = min(SEEN, network.reach)
-            side = side_of(fits, Reach(margin, network.tile_grid))
+            side = min(side_of(fits, Reach(margin, network.tile_grid)), LARGEST)
             return self._fuse_pyramid(a, b, task, (min(WHOLE, fits), side, margin), **controls)
         if len(a) > 1 or pixels <= fits or self.size_policy == "tile448":
             return super()._fuse_within(a, b, task, limit, **controls)

@@ -15,6 +15,8 @@ WHOLE = 6_000_000
 """Pixels that are fused at once."""
 TILE = 1536
 """Side of a tile in pixels, without its margin."""
+LARGEST = 2048
+"""Side of a tile in use; larger ones save little work."""
 SEEN = 256
 """Margin in use: what lies further away changes no pixel by more than rounding (6e-5 of 255 with five levels and trained sites), at
 a fraction of the work that a margin of all that could be seen takes."""
