@@ -23,7 +23,7 @@ from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
-from fusion.models.tcmoa.tiles import TILE, WHOLE, fuse_pyramid
+from fusion.models.tcmoa.tiles import LARGEST, SEEN, TILE, WHOLE, fuse_pyramid
 from fusion.models.tiled import Reach, run_blended, side_of
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights
@@ -204,8 +204,9 @@ class TCMoA(FusionModel):
         pixels, network = a.shape[-2] * a.shape[-1], self.network
         fits = pixels_at_once(limit, self.bytes_per_pixel, pixels, a.device)
         if isinstance(network, PyramidNetwork):
-            side = side_of(fits, Reach(network.reach, network.tile_grid))
-            return self._fuse_pyramid(a, b, task, min(WHOLE, fits), side, **controls)
+            margin = min(SEEN, network.reach)
+            side = min(side_of(fits, Reach(margin, network.tile_grid)), LARGEST)
+            return self._fuse_pyramid(a, b, task, (min(WHOLE, fits), side, margin), **controls)
         if len(a) > 1 or pixels <= fits or self.size_policy == "tile448":
             return super()._fuse_within(a, b, task, limit, **controls)
         kept = (PICTURE + network.kept_bytes_per_pixel) * pixels
@@ -225,17 +226,19 @@ class TCMoA(FusionModel):
         side = max(math.isqrt(pixels) // window, 4) * window
         return run_blended(lambda x, y: self._fuse_tensor(x, y, task, **controls).fused, a, b, side, 2 * window, window)
 
-    def _fuse_pyramid(self, a: Tensor, b: Tensor, task: str, whole: int, tile: int, **controls: Any) -> FusionOutput:
+    def _fuse_pyramid(
+        self, a: Tensor, b: Tensor, task: str, sizes: tuple[int, int, int | None], **controls: Any
+    ) -> FusionOutput:
         assert isinstance(self.network, PyramidNetwork)
 
         def run(x: Tensor, y: Tensor, **means: Any) -> FusionOutput:
             return self(x, y, task, **controls, **means)
 
-        return fuse_pyramid(run, a, b, self.network, whole, tile)
+        return fuse_pyramid(run, a, b, self.network, *sizes)
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
         if isinstance(self.network, PyramidNetwork):
-            return self._fuse_pyramid(a, b, task, WHOLE, TILE, **controls)
+            return self._fuse_pyramid(a, b, task, (WHOLE, TILE, None), **controls)
         return fuse_any_size(lambda x, y: self(x, y, task, **controls), a, b, self.size_multiple, self.size_policy)
 
     @property

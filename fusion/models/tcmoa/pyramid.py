@@ -107,7 +107,7 @@ class PyramidNetwork(nn.Module):
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
         self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
 
-    bytes_per_pixel = 640
+    bytes_per_pixel = 360
     """See `FusionModel`."""
 
     @property
