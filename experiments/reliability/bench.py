@@ -43,6 +43,42 @@ def prepare() -> None:
         importlib.import_module(f"fusion.{name}")
 
 
+def warm(work: Path) -> None:
+    """Run the commands once in this process, so that its forks find everything imported and a kill meets work.
+
+    Args:
+        work: folder for what they write.
+    """
+    data = pairs(work / "data", train=2, val=1)
+    a, b = data / "train" / "a", data / "train" / "b"
+    suite = ["suite.metrics=[en,qabf,ssim]", "suite.name=x", "plot=null", "workers=0"]
+    folders = [f"data.test.folders.{side}={data / 'train' / side}" for side in "ab"]
+    for command, arguments in (
+        ("train", training(data, "trainer.max_epochs=1", f"run_dir={work / 'run'}")),
+        ("predict", ["model=average", f"a={a}", f"b={b}", f"out={work / 'out'}", "overwrite=false"]),
+        ("score", [f"a={a}", f"b={b}", f"fused={a}", f"out={work / 's.csv'}", *suite]),
+        ("evaluate", ["model=average", "baselines=[]", "data=folders", *folders, f"run_dir={work / 'evaluate'}"]),
+        ("data.__main__", samples(work / "samples")),
+    ):
+        given = sys.argv
+        sys.argv = [f"fusion/{command}.py", *arguments]
+        try:
+            importlib.import_module(f"fusion.{command}").main()
+        except SystemExit as stop:
+            if stop.code:
+                raise RuntimeError(f"{command} failed where nothing is broken") from stop
+        finally:
+            sys.argv = given
+
+
+def samples(folder: Path) -> list[str]:
+    """Arguments of `fusion.data` that make a few small sample pairs."""
+    return [
+        "action=prepare", "data=samples", "data.prepare.train_pairs=3", "data.prepare.test_pairs=2",
+        "data.prepare.height=64", "data.prepare.width=64", f"paths.data_dir={folder}",
+    ]  # fmt: skip
+
+
 def pairs(folder: Path, train: int = 6, val: int = 4) -> Path:
     """A miniature data set of random smooth pictures: train/a, train/b, val/a, val/b."""
     from fusion.data.files.image import write_image

@@ -27,7 +27,7 @@ from fusion.errors import ConfigError, FusionError
 from fusion.job.aliases import full_group, full_overrides
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.help import help_text, wants_help
-from fusion.job.paths import quote_paths
+from fusion.job.paths import check_folders, quote_paths
 from fusion.job.task import Task, environment, exit_status, finish_sweep
 
 _OF_THE_DISK = {
@@ -128,6 +128,7 @@ def _run(
         return 0
     try:
         arguments = original[1:] if prepare is None else prepare(original[1:])
+        check_folders(arguments)
         sys.argv = [original[0], *quote_paths(full_overrides(null_groups(arguments)))]
         start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
@@ -198,7 +199,10 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     if isinstance(error, HydraException):
         return _composition_line(error, name, overrides or [])
     if isinstance(error, OmegaConfBaseException):
-        return f"'{error.full_key}': {first_line(error)}" if error.full_key else first_line(error)
+        text = first_line(error)
+        if own := re.match(r"ConfigError raised while resolving interpolation: (.*)", text):  # of a resolver of ours
+            return own[1]
+        return f"'{error.full_key}': {text}" if error.full_key else text
     return None
 
 

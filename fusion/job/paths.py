@@ -6,11 +6,31 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from fusion.errors import ConfigError
+
 _PATH_KEYS = re.compile(
     r"a|b|out|fused(\..+)?|sources|ckpt_path|reference|images|depth_dir|contact_sheet|run_dir|resume|dir|photo|"
     r"paths\.\w+|downstream\.ckpt_path|hydra\.(run|sweep)\.dir|data\..*\b(root|a|b|reference|cache_dir|include|exclude)"
 )
 """Keys of all commands whose values name files or folders."""
+
+_FOLDER_KEYS = re.compile(r"run_dir|paths\.\w+|hydra\.(run|sweep)\.dir")
+"""Keys that Hydra makes a folder of before anything of ours runs."""
+
+
+def check_folders(arguments: Sequence[str]) -> None:
+    """Refuse empty folders, which Hydra would take for the working folder and write into.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and _FOLDER_KEYS.fullmatch(key.lstrip("+")) and value.strip("\"' \t") in ("", "null"):
+            raise ConfigError(f"{key.lstrip('+')}={value or '(empty)'}: expected a path")
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.data.files.jxl import jxl_size
 from fusion.data.files.limits import check_pixels, open_image
 from fusion.data.files.raster import Metadata, Raster, limits_of
 from fusion.errors import DataError
@@ -135,10 +136,11 @@ def read_hdr(path: Path, page: int = 0) -> Raster:
 
 
 def read_jxl(path: Path, page: int = 0) -> Raster:
-    """JPEG XL."""
+    """JPEG XL; of an animation the first frame."""
     import imagecodecs
 
-    values = np.asarray(_guarded(path, lambda: imagecodecs.jpegxl_decode(path.read_bytes())))
+    check_pixels(path, *_guarded(path, lambda: jxl_size(path)))
+    values = np.asarray(_guarded(path, lambda: imagecodecs.jpegxl_decode(path.read_bytes(), index=0)))
     if values.ndim == 4:  # frames
         values = values[0]
     return from_array(values, path, alpha_last=True)
