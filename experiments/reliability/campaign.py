@@ -19,11 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench
+import bombs
 import files
 import hostile
 import mistakes
@@ -241,6 +243,8 @@ def hostile_pictures(work: Path, count: int) -> Iterator[Row]:
     lost = sum(f"sound{index}" not in scored for index in range(3))
     yield Row("score: the same", len(made), lost, unclear=int("Traceback" in ended.err or ended.status != 1))
 
+    yield from _bombs(work)
+
     folders = ["data=folders", f"data.test.folders.a={a}", f"data.test.folders.b={b}"]
     ended = bench.run("data.__main__", ["action=verify", *folders], work / "verify")
     named = sum(name not in ended.out + ended.err for name in surely)
@@ -261,6 +265,30 @@ def hostile_pictures(work: Path, count: int) -> Iterator[Row]:
         shutil.rmtree(work / "run", ignore_errors=True)
     tried = len(surely) if count >= 20 else len([m for i, m in enumerate(made) if m[1] and i % 20 == 0])
     yield Row("train: those that are surely damaged, one training each", tried, unclear=unclear)
+
+
+def _bombs(work: Path) -> Iterator[Row]:
+    """Pictures that grow, lie or would start something, beside sound ones; the process may take 3 GiB."""
+    import resource
+
+    from fusion.data.files.formats import is_readable, stem_of
+
+    a, b, marker = bench.fresh(work / "bombs_a"), bench.fresh(work / "bombs_b"), work / "bombs_marker"
+    made = bombs.pictures(a, marker)
+    for index in range(3):
+        (a / f"sound{index}.png").write_bytes(files.encode("png", index))
+    for path in a.iterdir():
+        (b / f"{stem_of(path)}.png").write_bytes(files.encode("png", 1))
+    arguments = ["model=average", f"a={a}", f"b={b}", f"out={work / 'bombs_out'}", "data.max_pixels=4000000"]
+    limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (3 << 30, 3 << 30))
+    ended = bench.run("predict", arguments, work / "bombs", change=limit)
+    done = {path.stem for path in (work / "bombs_out").iterdir()} if (work / "bombs_out").is_dir() else set()
+    lost = sum(f"sound{index}" not in done for index in range(3))
+    names = [" ".join(path.name.split()) for path in made if is_readable(path)]
+    unclear = int("Traceback" in ended.err or ended.status != 1) + sum(name not in ended.err for name in names)
+    if unclear:
+        say(f"  bombs: status {ended.status}, not named: {[name for name in names if name not in ended.err]}")
+    yield Row("predict: bombs and lying headers beside sound ones", len(made), lost, int(marker.exists()), unclear)
 
 
 def hostile_records(work: Path, count: int) -> Iterator[Row]:
