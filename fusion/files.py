@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import platform
@@ -62,9 +63,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         the next process writes into the folder.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, the disk is full, or the path is a device or pipe, which stays.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EPERM, "is no regular file", str(path))
     temporary = temporary_beside(path)
     try:
         yield temporary

@@ -483,6 +483,9 @@ def main() -> None:
     if given.parts == ["table"]:
         print(table(given.results))
         return
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background commands ignore it, and their children
     bench.prepare()
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         bench.warm(Path(folder))

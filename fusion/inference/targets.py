@@ -10,6 +10,7 @@ from fusion.data.files.formats import OTHER_PICTURES, READABLE, WRITABLE, format
 from fusion.data.files.pairs import Pair
 from fusion.data.files.raster import DEPTHS, Raster
 from fusion.errors import ConfigError
+from fusion.job.paths import make_folder
 
 _NOT_KEPT = (".ppm", ".pgm", ".pnm")
 """Formats without metadata or compression, whose results become PNG unless they are asked for."""
@@ -75,6 +76,7 @@ def plan(pairs: Sequence[Pair], options: dict[str, Any]) -> tuple[list[Job], int
         jobs.append(Job(pair, target, fixed))
     if len({job.target for job in jobs}) < len(jobs):
         raise ConfigError(f"out={out}: two pairs would be written to one file; rename the sources")
+    make_folder(out.parent if one_file else out, f"out={out}")
     kept = jobs if options["overwrite"] else [job for job in jobs if not job.exists()]
     return kept, len(jobs) - len(kept)
 

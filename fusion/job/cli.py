@@ -183,7 +183,7 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
         if isinstance(cause, FusionError):
             return _own_words(cause)
     for cause in causes(error):
-        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+        if isinstance(cause, OSError) and (cause.errno in _OF_THE_DISK or _while_making_a_folder(cause)):
             return _disk_line(cause)
         if isinstance(cause, RuntimeError) and (
             found := re.search(r"DataLoader worker.*killed by signal: (.*)", str(cause))
@@ -206,6 +206,12 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     return None
 
 
+def _while_making_a_folder(error: OSError) -> bool:
+    """Whether a folder could not be made: its name is a file's, or lies where there are no folders (/proc)."""
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return error.errno in (errno.EEXIST, errno.ENOENT) and bool(frames) and frames[-1] in ("mkdir", "makedirs")
+
+
 def _own_words(error: FusionError) -> str:
     """The text of an error; of one that a loading process raised, without the traceback that PyTorch puts into it."""
     text = str(error)
@@ -218,7 +224,7 @@ def _disk_line(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the disk: free some, or write elsewhere (run_dir, paths.log_dir, out)"
-    return f"{where}{error.strerror or error}; give a place that can be read and written"
+    return f"{where}{error.strerror or error}; give a place that can be read and written (run_dir, paths.log_dir, out)"
 
 
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Paths on the command line are strings, always: `a=1`, `a=my photos (1)/x.png`, `out=[a]{b}` need no quotes of Hydra's."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,3 +86,21 @@ def _looks_typed(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Make the folder of results and try it, before any work is done for them.
+
+    Args:
+        folder: made with its parents.
+        key: what the user gave, `out=PLACE`, for the message.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot be written ({error.strerror or error}); choose another place") from error
