@@ -277,7 +277,7 @@ def _bombs(work: Path) -> Iterator[Row]:
     made = bombs.pictures(a, marker)
     for index in range(3):
         (a / f"sound{index}.png").write_bytes(files.encode("png", index))
-    for path in a.iterdir():
+    for path in filter(is_readable, a.iterdir()):
         (b / f"{stem_of(path)}.png").write_bytes(files.encode("png", 1))
     arguments = ["model=average", f"a={a}", f"b={b}", f"out={work / 'bombs_out'}", "data.max_pixels=4000000"]
     limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (3 << 30, 3 << 30))

@@ -180,12 +180,14 @@ def left_by(folder: Path) -> dict[str, Any]:
         "stepped": kept["last"]["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"],
         "rows": rows,
         "results": results,
-        "files": sorted(
-            str(path.relative_to(folder))
-            for path in folder.rglob("*")
-            if path.is_file() and not path.match("config.*.yaml")
-        ),
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _counts(path, folder)),
     }
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    """Files, but not those that a new start sets aside by design."""
+    aside = path.relative_to(folder).parts[0].startswith("attempt_")
+    return path.is_file() and not aside and not path.match("config.*.yaml")
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -115,6 +115,8 @@ class LastCheckpoint(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         if loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._is_training_done:  # type: ignore[arg-type]
             return  # a run resumed from here would skip the validation or the end of the epoch, which saves
+        if loop._should_accumulate():
+            return  # checkpoints do not hold the gradients of a part of a step
         step = trainer.global_step
         if self.every_n_train_steps and step // self.every_n_train_steps > max(self._saved_step, 0) // (
             self.every_n_train_steps
