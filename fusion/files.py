@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import platform
@@ -62,9 +63,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         the next process writes into the folder.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, the disk is full, or the path is a device or pipe, which stays.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EPERM, "is no regular file", str(path))
     temporary = temporary_beside(path)
     try:
         yield temporary
@@ -96,8 +99,8 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{short}.{_HOST}-{os.getpid()}-{threading.get_ident()}.part")
 
 
-def is_bomb(path: Path, factor: int = 1) -> bool:
-    """Whether a file is a zip archive with a part larger than the whole, or than so many times the whole.
+def is_bomb(path: Path) -> bool:
+    """Whether a file is a zip archive whose parts are together larger than the whole: packed, or one upon the other.
 
     PyTorch stores tensors as they are.
 
@@ -108,7 +111,7 @@ def is_bomb(path: Path, factor: int = 1) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return max((part.file_size for part in archive.infolist()), default=0) > factor * path.stat().st_size
+            return sum(part.file_size for part in archive.infolist()) > path.stat().st_size
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"damaged archive ({error})") from error
 

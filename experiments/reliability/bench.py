@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,42 @@ def prepare() -> None:
     torch.set_num_threads(1)
     for name in ("train", "evaluate", "predict", "score", "data.__main__"):
         importlib.import_module(f"fusion.{name}")
+
+
+def warm(work: Path) -> None:
+    """Run the commands once in this process, so that its forks find everything imported and a kill meets work.
+
+    Args:
+        work: folder for what they write.
+    """
+    data = pairs(work / "data", train=2, val=1)
+    a, b = data / "train" / "a", data / "train" / "b"
+    suite = ["suite.metrics=[en,qabf,ssim]", "suite.name=x", "plot=null", "workers=0"]
+    folders = [f"data.test.folders.{side}={data / 'train' / side}" for side in "ab"]
+    for command, arguments in (
+        ("train", training(data, "trainer.max_epochs=1", f"run_dir={work / 'run'}")),
+        ("predict", ["model=average", f"a={a}", f"b={b}", f"out={work / 'out'}", "overwrite=false"]),
+        ("score", [f"a={a}", f"b={b}", f"fused={a}", f"out={work / 's.csv'}", *suite]),
+        ("evaluate", ["model=average", "baselines=[]", "data=folders", *folders, f"run_dir={work / 'evaluate'}"]),
+        ("data.__main__", samples(work / "samples")),
+    ):
+        given = sys.argv
+        sys.argv = [f"fusion/{command}.py", *arguments]
+        try:
+            importlib.import_module(f"fusion.{command}").main()
+        except SystemExit as stop:
+            if stop.code:
+                raise RuntimeError(f"{command} failed where nothing is broken") from stop
+        finally:
+            sys.argv = given
+
+
+def samples(folder: Path) -> list[str]:
+    """Arguments of `fusion.data` that make a few small sample pairs."""
+    return [
+        "action=prepare", "data=samples", "data.prepare.train_pairs=3", "data.prepare.test_pairs=2",
+        "data.prepare.height=64", "data.prepare.width=64", f"paths.data_dir={folder}",
+    ]  # fmt: skip
 
 
 def pairs(folder: Path, train: int = 6, val: int = 4) -> Path:
@@ -112,6 +149,8 @@ def run(
 
 def _child(command: str, arguments: list[str], out: Path, err: Path, change: Callable[[], Any] | None) -> None:
     os.setsid()
+    tracker = resource_tracker._resource_tracker  # the parent's is no child of this process: workers need another
+    tracker._fd = tracker._pid = None  # type: ignore[attr-defined]
     for path, descriptor in ((out, 1), (err, 2)):
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, descriptor)

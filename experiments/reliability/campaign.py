@@ -1,7 +1,7 @@
 """Break every command on purpose and count what is lost, executed or left unexplained.
 
     python experiments/reliability/campaign.py kills --count 20
-    python experiments/reliability/campaign.py full files hostile mistakes signals numbers
+    python experiments/reliability/campaign.py full files hostile mistakes signals points numbers
     python experiments/reliability/campaign.py all --count 3            # all of it, few kills
     python experiments/reliability/campaign.py table                    # the README's table
 
@@ -19,14 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench
+import bombs
 import files
 import hostile
 import mistakes
+import points
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
@@ -51,28 +54,6 @@ def say(text: str) -> None:
 # Kills ---------------------------------------------------------------------------------------------------------------
 
 
-def weights_of(folder: Path) -> dict[str, Any]:
-    """What has to be equal of two finished trainings: weights, loop counters, rows of metrics.csv."""
-    import torch
-
-    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    loops = {key: value for key, value in last["loops"]["fit_loop"].items() if "progress" in key}
-    with (folder / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
-    return {
-        "weights": {key: value.numpy().tobytes() for key, value in last["state_dict"].items()},
-        "best": {key: value.numpy().tobytes() for key, value in best["state_dict"].items()},
-        "loops": {key: value["total"] for key, value in loops.items() if isinstance(value, dict) and "total" in value},
-        "rows": rows,
-    }
-
-
-def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Names of what differs."""
-    return [key for key in theirs if ours[key] != theirs[key]]
-
-
 def finish(run: Path, arguments: list[str], log: Path) -> bench.Ended:
     """Go on as a user would: resume where there is a checkpoint, else the same command again."""
     going_on = (run / "checkpoints" / "last.ckpt").is_file()
@@ -87,7 +68,7 @@ def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2), only: s
         arguments = bench.training(data, f"callbacks.last.every_n_train_steps={every}")
         undisturbed = bench.run("train", [*arguments, f"run_dir={work / f'whole{every}'}"], work / "whole")
         assert undisturbed.status == 0, undisturbed.err
-        expected = weights_of(work / f"whole{every}")
+        expected = points.left_by(work / f"whole{every}")
         changes: list[tuple[str, list[tuple[float | None, Callable[[], Any] | None]]]] = [
             ("at a random moment", [(m, None) for m in bench.moments(count, undisturbed.seconds, every)]),
             ("while a checkpoint is written", [(None, bench.die_while_writing(n % 8 + 1)) for n in range(count)]),
@@ -100,7 +81,7 @@ def kills_train(work: Path, count: int, steps: tuple[int, ...] = (0, 2), only: s
                 run = bench.fresh(work / "run")
                 bench.run("train", [*arguments, f"run_dir={run}"], work / "log", kill_after=moment, change=change)
                 ended = finish(run, arguments, work / "log")
-                wrong = differing(weights_of(run), expected) if ended.status == 0 else [ended.err[-300:]]
+                wrong = points.differing(points.left_by(run), expected) if ended.status == 0 else [ended.err[-300:]]
                 wrong += [str(path) for path in bench.leftovers(run)]
                 if wrong:
                     lost += 1
@@ -116,7 +97,7 @@ def kills_sweep(work: Path, count: int) -> Iterator[Row]:
     arguments = ["-m", *bench.training(data), "seed=1,2"]
     undisturbed = bench.run("train", [*arguments, f"hydra.sweep.dir={work / 'whole'}"], work / "log")
     assert undisturbed.status == 0, undisturbed.err
-    expected = [weights_of(work / "whole" / job) for job in "01"]
+    expected = [points.left_by(work / "whole" / job) for job in "01"]
     lost = 0
     for moment in bench.moments(count, undisturbed.seconds, 7):
         sweep = bench.fresh(work / "sweep")
@@ -125,7 +106,9 @@ def kills_sweep(work: Path, count: int) -> Iterator[Row]:
         ended = bench.run("train", again, work / "log")
         wrong = [ended.err[-300:]] if ended.status else []
         wrong = wrong or [
-            d for job, known in zip("01", expected, strict=True) for d in differing(weights_of(sweep / job), known)
+            d
+            for job, known in zip("01", expected, strict=True)
+            for d in points.differing(points.left_by(sweep / job), known)
         ]
         if wrong:
             lost += 1
@@ -154,8 +137,7 @@ def kills_others(work: Path, count: int, only: str = "") -> Iterator[Row]:
         ),
         "prepare": (
             "data.__main__",
-            ["action=prepare", "data=samples", "data.prepare.train_pairs=3", "data.prepare.test_pairs=2",
-             "data.prepare.height=64", "data.prepare.width=64"],
+            bench.samples(Path())[:-1],
             "paths.data_dir={}",
         ),
     }  # fmt: skip
@@ -198,7 +180,7 @@ def full(work: Path, count: int) -> Iterator[Row]:
     disk.mkdir()
     suite = ["suite.metrics=[en,qabf,ssim]", "suite.name=x", "workers=1"]
     evaluate = ["model=average", "baselines=[]", "data=folders", f"data.test.folders.a={a}", f"data.test.folders.b={b}"]
-    samples = ["action=prepare", "data=samples", "data.prepare.train_pairs=3", "data.prepare.test_pairs=2"]
+    samples = bench.samples(Path())[:-1]
     commands = {
         "train": ("train", bench.training(data, f"run_dir={disk}/run")),
         "sweep": ("train", ["-m", *bench.training(data), "seed=1,2", f"hydra.sweep.dir={disk}/sweep"]),
@@ -261,6 +243,8 @@ def hostile_pictures(work: Path, count: int) -> Iterator[Row]:
     lost = sum(f"sound{index}" not in scored for index in range(3))
     yield Row("score: the same", len(made), lost, unclear=int("Traceback" in ended.err or ended.status != 1))
 
+    yield from _bombs(work)
+
     folders = ["data=folders", f"data.test.folders.a={a}", f"data.test.folders.b={b}"]
     ended = bench.run("data.__main__", ["action=verify", *folders], work / "verify")
     named = sum(name not in ended.out + ended.err for name in surely)
@@ -281,6 +265,30 @@ def hostile_pictures(work: Path, count: int) -> Iterator[Row]:
         shutil.rmtree(work / "run", ignore_errors=True)
     tried = len(surely) if count >= 20 else len([m for i, m in enumerate(made) if m[1] and i % 20 == 0])
     yield Row("train: those that are surely damaged, one training each", tried, unclear=unclear)
+
+
+def _bombs(work: Path) -> Iterator[Row]:
+    """Pictures that grow, lie or would start something, beside sound ones; the process may take 3 GiB."""
+    import resource
+
+    from fusion.data.files.formats import is_readable, stem_of
+
+    a, b, marker = bench.fresh(work / "bombs_a"), bench.fresh(work / "bombs_b"), work / "bombs_marker"
+    made = bombs.pictures(a, marker)
+    for index in range(3):
+        (a / f"sound{index}.png").write_bytes(files.encode("png", index))
+    for path in filter(is_readable, a.iterdir()):
+        (b / f"{stem_of(path)}.png").write_bytes(files.encode("png", 1))
+    arguments = ["model=average", f"a={a}", f"b={b}", f"out={work / 'bombs_out'}", "data.max_pixels=4000000"]
+    limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (3 << 30, 3 << 30))
+    ended = bench.run("predict", arguments, work / "bombs", change=limit)
+    done = {path.stem for path in (work / "bombs_out").iterdir()} if (work / "bombs_out").is_dir() else set()
+    lost = sum(f"sound{index}" not in done for index in range(3))
+    names = [" ".join(path.name.split()) for path in made if is_readable(path)]
+    unclear = int("Traceback" in ended.err or ended.status != 1) + sum(name not in ended.err for name in names)
+    if unclear:
+        say(f"  bombs: status {ended.status}, not named: {[name for name in names if name not in ended.err]}")
+    yield Row("predict: bombs and lying headers beside sound ones", len(made), lost, int(marker.exists()), unclear)
 
 
 def hostile_records(work: Path, count: int) -> Iterator[Row]:
@@ -336,7 +344,7 @@ def signals(work: Path, count: int) -> Iterator[Row]:
     data = bench.pairs(work / "data")
     arguments = bench.training(data)
     whole = bench.run("train", [*arguments, f"run_dir={work / 'whole'}"], work / "log")
-    expected = weights_of(work / "whole")
+    expected = points.left_by(work / "whole")
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         lost = unclear = 0
         for moment in bench.moments(count, whole.seconds, 5):
@@ -348,12 +356,33 @@ def signals(work: Path, count: int) -> Iterator[Row]:
             going_on = [*arguments[:2], f"resume={left}"] if left.is_file() else None
             if ended.status:
                 ended = bench.run("train", going_on, work / "log") if going_on else finish(run, arguments, work / "log")
-            wrong = differing(weights_of(run), expected) if ended.status == 0 else [ended.err[-300:]]
+            wrong = points.differing(points.left_by(run), expected) if ended.status == 0 else [ended.err[-300:]]
             if wrong:
                 lost += 1
                 say(f"  {name} after {moment:.1f} s: {wrong}")
         yield Row(f"train: {name}, then resumed", count, lost, unclear=unclear)
     yield from _ranks(work, data)
+
+
+def every_point(work: Path, count: int) -> Iterator[Row]:
+    """Each signal at chosen calls and returns of the functions that train, log and save, five times `count` of them."""
+    config = points.configuration(bench.pairs(work / "data", train=2, val=1))
+    calls = points.points(config, work / "whole", work / "log")
+    expected, chosen = points.left_by(work / "whole"), points.distinct(calls)
+    step = max(1, len(chosen) // (5 * count))
+    for offset, number in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)):
+        tried = lost = unclear = 0
+        for point in chosen[offset * step // 4 :: step]:
+            run = bench.fresh(work / "run")
+            status = points.stop_at(point, number, config, run, work / "log")
+            unclear += status == 1
+            if status:
+                status = points.go_on(config, run, work / "log")
+            wrong = [f"status {status}"] if status else points.differing(points.left_by(run), expected)
+            tried, lost = tried + 1, lost + bool(wrong)
+            if wrong:
+                say(f"  {number.name} at {point}: {wrong}")
+        yield Row(f"train: {number.name} at a chosen call, then resumed", tried, lost, unclear=unclear)
 
 
 def _ranks(work: Path, data: Path) -> Iterator[Row]:
@@ -417,6 +446,7 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "hostile": hostile_records,
     "mistakes": wrong_values,
     "signals": signals,
+    "points": every_point,
     "numbers": numbers,
 }
 PIECES: dict[str, Callable[[Path, int], Iterator[Row]]] = {
@@ -453,7 +483,12 @@ def main() -> None:
     if given.parts == ["table"]:
         print(table(given.results))
         return
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background commands ignore it, and their children
     bench.prepare()
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        bench.warm(Path(folder))
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
     ).stdout.strip()

@@ -10,6 +10,7 @@ from fusion.data.files.formats import OTHER_PICTURES, READABLE, WRITABLE, format
 from fusion.data.files.pairs import Pair
 from fusion.data.files.raster import DEPTHS, Raster
 from fusion.errors import ConfigError
+from fusion.job.paths import make_folder
 
 _NOT_KEPT = (".ppm", ".pgm", ".pnm")
 """Formats without metadata or compression, whose results become PNG unless they are asked for."""
@@ -102,6 +103,7 @@ def place_results(
         places.append((target, fixed))
     if len({target for target, _ in places}) < len(places):
         raise ConfigError(f"out={out}: two results would be written to one file; rename the sources")
+    make_folder(out.parent if one_file else out, f"out={out}")
     return places
 
 

@@ -27,7 +27,7 @@ from fusion.errors import ConfigError, FusionError
 from fusion.job.aliases import full_group, full_overrides
 from fusion.job.config import causes, config_dir, first_line, flatten, nearest
 from fusion.job.help import help_text, wants_help
-from fusion.job.paths import quote_paths
+from fusion.job.paths import check_folders, quote_paths
 from fusion.job.task import Task, environment, exit_status, finish_sweep
 
 _OF_THE_DISK = {
@@ -128,6 +128,7 @@ def _run(
         return 0
     try:
         arguments = original[1:] if prepare is None else prepare(original[1:])
+        check_folders(arguments)
         sys.argv = [original[0], *quote_paths(full_overrides(null_groups(arguments)))]
         start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=task.name)(task)
         # Hydra hands exceptions on only with this switch, and names the job after this module.
@@ -182,7 +183,7 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
         if isinstance(cause, FusionError):
             return _own_words(cause)
     for cause in causes(error):
-        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+        if isinstance(cause, OSError) and (cause.errno in _OF_THE_DISK or _while_making_a_folder(cause)):
             return _disk_line(cause)
         if isinstance(cause, RuntimeError) and (
             found := re.search(r"DataLoader worker.*killed by signal: (.*)", str(cause))
@@ -198,8 +199,17 @@ def one_line(error: BaseException, name: str = "", overrides: list[str] | None =
     if isinstance(error, HydraException):
         return _composition_line(error, name, overrides or [])
     if isinstance(error, OmegaConfBaseException):
-        return f"'{error.full_key}': {first_line(error)}" if error.full_key else first_line(error)
+        text = first_line(error)
+        if own := re.match(r"ConfigError raised while resolving interpolation: (.*)", text):  # of a resolver of ours
+            return own[1]
+        return f"'{error.full_key}': {text}" if error.full_key else text
     return None
+
+
+def _while_making_a_folder(error: OSError) -> bool:
+    """Whether a folder could not be made: its name is a file's, or lies where there are no folders (/proc)."""
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return error.errno in (errno.EEXIST, errno.ENOENT) and bool(frames) and frames[-1] in ("mkdir", "makedirs")
 
 
 def _own_words(error: FusionError) -> str:
@@ -214,7 +224,7 @@ def _disk_line(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the disk: free some, or write elsewhere (run_dir, paths.log_dir, out)"
-    return f"{where}{error.strerror or error}; give a place that can be read and written"
+    return f"{where}{error.strerror or error}; give a place that can be read and written (run_dir, paths.log_dir, out)"
 
 
 def _composition_line(error: HydraException, name: str, overrides: list[str]) -> str:

@@ -58,6 +58,8 @@ def process_count(trainer: dict[str, Any]) -> int:
         count = int(devices)
     if uses_cuda and count > torch.cuda.device_count():
         raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
+    if not uses_cuda and count > (most := max(8, 4 * (os.cpu_count() or 1))):
+        raise ConfigError(f"trainer.devices={devices}: more than {most} processes would only wait for each other here")
     if int(trainer.get("num_nodes") or 1) > 1 and not launched():
         raise ConfigError("trainer.num_nodes > 1: start the processes with torchrun or srun on every machine")
     return count

@@ -1,16 +1,37 @@
 """Paths on the command line are strings, always: `a=1`, `a=my photos (1)/x.png`, `out=[a]{b}` need no quotes of Hydra's."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
+
+from fusion.errors import ConfigError
 
 _PATH_KEYS = re.compile(
     r"a|b|out|fused(\..+)?|sources|ckpt_path|reference|images|depth_dir|contact_sheet|run_dir|resume|dir|photo|"
     r"paths\.\w+|downstream\.ckpt_path|hydra\.(run|sweep)\.dir|data\..*\b(root|a|b|reference|cache_dir|include|exclude)"
 )
 """Keys of all commands whose values name files or folders."""
+
+_FOLDER_KEYS = re.compile(r"run_dir|paths\.\w+|hydra\.(run|sweep)\.dir")
+"""Keys that Hydra makes a folder of before anything of ours runs."""
+
+
+def check_folders(arguments: Sequence[str]) -> None:
+    """Refuse empty folders, which Hydra would take for the working folder and write into.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and _FOLDER_KEYS.fullmatch(key.lstrip("+")) and value.strip("\"' \t") in ("", "null"):
+            raise ConfigError(f"{key.lstrip('+')}={value or '(empty)'}: expected a path")
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
@@ -75,3 +96,21 @@ def _looks_typed(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Make the folder of results and try it, before any work is done for them.
+
+    Args:
+        folder: made with its parents.
+        key: what the user gave, `out=PLACE`, for the message.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot be written ({error.strerror or error}); choose another place") from error

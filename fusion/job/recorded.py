@@ -231,7 +231,10 @@ def _more_than_data(line: str, sweep: bool = False) -> str | None:
     words = [word for word in re.split(r"[./@:]", key.lstrip("+~")) if word]
     if "hydra" in words:
         return "reaches Hydra's own settings"
-    if any((word in _RESERVED and word != "_target_") or word.startswith("_global_") for word in words):
+    if any(
+        (word in _RESERVED and word != "_target_") or word.startswith("_global_") or word == "defaults"
+        for word in words
+    ):
         return "says what to build"
     if words[-1] in _WRITES:
         return "says where files are written"
@@ -245,6 +248,8 @@ def _more_than_data(line: str, sweep: bool = False) -> str | None:
         value = override.value()
     except (HydraException, ValueError):
         return "cannot be read"
+    if words[-1] == "imports" and any(_package(name) not in own_packages() for name in _names_in(value)):
+        return "imports modules"
     if words[-1] == "_target_":
         value = {"_target_": value}
     if reserved := next((name for name, _ in _items(value) if name in _FORBIDDEN), None):
@@ -260,6 +265,16 @@ def _more_than_data(line: str, sweep: bool = False) -> str | None:
     if group and any(_leaves_the_tree(name) for name in (value if isinstance(value, list) else [value])):
         return "leaves the configuration tree"
     return None
+
+
+def _names_in(value: Any) -> list[str]:
+    """Names of modules, as a list or separated by commas."""
+    listed = value if isinstance(value, list) else str(value or "").split(",")
+    return [str(name).strip() for name in listed if str(name).strip()]
+
+
+def _package(name: str) -> str:
+    return name.split(".", 1)[0]
 
 
 def _key(override: str) -> str:

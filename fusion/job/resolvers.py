@@ -6,13 +6,21 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import ListConfig, OmegaConf
 
+from fusion.errors import ConfigError
+
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints in a run folder."""
 
 
 def run_folder(resume: str | None, run_dir: str) -> str:
-    """Folder a job works in: the one it resumes, else `run_dir`. The configs have it as `${run_folder:...}`."""
+    """Folder a job works in: the one it resumes, else `run_dir`. The configs have it as `${run_folder:...}`.
+
+    Raises:
+        ConfigError: an empty `run_dir`, which Hydra would take for the working folder.
+    """
     if not resume:
+        if not str(run_dir or "").strip():
+            raise ConfigError(f"run_dir={run_dir or '(empty)'}: expected a path")
         return run_dir
     path = Path(resume)
     if path.suffix != ".ckpt":

@@ -66,6 +66,23 @@ def resume_checkpoint(resume: str | None) -> Path | None:
     return last
 
 
+def check_links(folder: Path) -> None:
+    """Refuse a run folder whose files are links: what is written into them would change files elsewhere.
+
+    The folder itself may be a link, and so may folders in it, such as `checkpoints` on another disk, except `.hydra`.
+
+    Raises:
+        ConfigError: names the link.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in [*files, *(name for name in folders if name == ".hydra")]:
+            if os.path.islink(os.path.join(place, name)):
+                raise ConfigError(
+                    f"{os.path.join(place, name)}: is a link, which a resumed run would write through; copy the folder with "
+                    "what its links point to (cp -rL)"
+                )
+
+
 def resume_overrides(arguments: list[str]) -> list[str]:
     """Command-line arguments with the saved overrides of the run to resume added, where they are not given anew.
 
@@ -80,6 +97,7 @@ def resume_overrides(arguments: list[str]) -> list[str]:
     if not resume or resume == "null":
         return arguments
     if plan := read_json(Path(resume) / PLAN):  # a sweep: its jobs go on
+        check_links(Path(resume))
         recorded = plan.get("arguments")
         if isinstance(recorded, list):
             recorded = [line for line in recorded if not isinstance(line, str) or _key(line) not in given]
@@ -88,6 +106,7 @@ def resume_overrides(arguments: list[str]) -> list[str]:
         again.append(f"hydra.sweep.dir={resume}")
         return ["-m", *arguments[:place], *again, *arguments[place + 1 :]]
     resume_checkpoint(resume)  # before Hydra makes folders
+    check_links(Path(run_folder(resume, "")))
     saved = Path(run_folder(resume, "")) / MANIFEST
     manifest = _read_json(saved) if saved.is_file() else {}
     recorded = manifest.get("overrides", [])

@@ -4,6 +4,7 @@ What a `_target_` takes is checked by its annotations (`fusion.job.config.check`
 ranges, choices, and the keys of the commands themselves.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fusion.errors import ConfigError
 from fusion.job.config import flatten
+
+_DEVICES = re.compile(r"auto|-?\d+(,\d+)*")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,16 @@ SIDE = either(whole(1), several(whole(1), 2), null=True)
 SHARE = real(0, 1)
 COMPILE = either(SWITCH, one_of("default", "reduce-overhead", "max-autotune"))
 MEMORY = either(real(0), Rule(TEXT.accepts, "auto or a size such as 4GiB"))
+DEVICES = Rule(
+    lambda v: _is_int(v) or (isinstance(v, list) and all(map(_is_int, v))) or bool(_DEVICES.fullmatch(str(v))),
+    "a number of devices, a list of their numbers, or auto",
+)
+MAPPING = Rule(lambda v: isinstance(v, Mapping), "a mapping of keys")
+INTERVAL = Rule(
+    lambda v: isinstance(v, str | Mapping) or (_is_int(v) and v >= 1) or (isinstance(v, float) and 0 < v <= 1),
+    "a number of steps of at least 1, or a share of the epoch above 0",
+    null=True,
+)
 BATCHES = either(whole(0), real(0, 1), null=True)
 
 EVERYWHERE: dict[str, Rule] = {
@@ -108,6 +121,7 @@ EVERYWHERE: dict[str, Rule] = {
     "run_dir": PATH,
     "ckpt_path": PATH_OR_NULL,
     "device": TEXT,
+    "imports": either(TEXT, several(TEXT), null=True),
     "paths.data_dir": PATH,
     "paths.log_dir": PATH,
     "data.max_pixels": whole(1, null=True),
@@ -119,6 +133,7 @@ TRAINING: dict[str, Rule] = {
     "test_after_fit": SWITCH,
     "monitor.metric": TEXT_OR_NULL,
     "monitor.mode": one_of("min", "max"),
+    "evaluation": MAPPING,
     "evaluation.metrics": several(TEXT),
     "evaluation.convention": TEXT,
     "compile": COMPILE,
@@ -147,15 +162,18 @@ TRAINING: dict[str, Rule] = {
     "scheduler.min_lr": real(0),
     "trainer.max_epochs": whole(-1, null=True),
     "trainer.max_steps": whole(-1),
+    "trainer.devices": DEVICES,
     "trainer.num_nodes": whole(1),
     "trainer.gradient_clip_val": real(0, null=True),
     "trainer.accumulate_grad_batches": whole(1),
     "trainer.limit_train_batches": BATCHES,
     "trainer.limit_val_batches": BATCHES,
     "trainer.limit_test_batches": BATCHES,
+    "trainer.val_check_interval": INTERVAL,
     "trainer.check_val_every_n_epoch": whole(1, null=True),
     "trainer.num_sanity_val_steps": whole(-1, null=True),
     "trainer.log_every_n_steps": whole(0, null=True),
+    "callbacks.*.dirpath": PATH,
     "callbacks.last.every_n_train_steps": whole(0),
     "callbacks.ema.decay": SHARE,
     "callbacks.finite_guard.patience": whole(0),
@@ -198,6 +216,11 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "out": PATH,
         "task": TEXT,
         "format": TEXT,
+        "page": whole(0, null=True),
+        "quality": whole(1, 100),
+        "check_alignment": whole(-1),
+        "recursive": SWITCH,
+        "allow_untrained": SWITCH,
         "keep_gray": SWITCH,
         "match_size": one_of("a", "b", null=True),
         "allow_unpaired": SWITCH,
@@ -216,6 +239,7 @@ COMMANDS: dict[str, dict[str, Rule]] = {
         "resume": SWITCH,
         "plot": one_of("png", "pdf", "svg", null=True),
     },
+    "report": {"run": either(TEXT, several(TEXT), null=True)},
     "data": {
         "contact_sheet": PATH_OR_NULL,
         "threads": whole(1),

@@ -13,6 +13,7 @@ from fusion.data.files.ranges import check_range
 from fusion.device import pick_device
 from fusion.errors import ConfigError, DataError
 from fusion.job.meter import Meter
+from fusion.job.paths import make_folder
 from fusion.metrics import Suite
 from fusion.scoring.jobs import find_jobs
 from fusion.scoring.journal import Journal, stamp
@@ -54,6 +55,9 @@ def score_folders(config: dict[str, Any]) -> Leaderboard:
     if not jobs:
         raise DataError(f"nothing to score: {'; '.join(problems[:5])}")
     values: dict[str, dict[str, dict[str, float]]] = {job.method: {} for job in jobs}
+    if out.exists() and not out.is_file():
+        raise ConfigError(f"out={out}: is no file; give the table a name that ends in .csv")
+    make_folder(out.parent, f"out={out}")
     journal = Journal(out.with_name(f"{out.name}.partial"), settings, config["resume"])
     try:
         marks = {job: stamp(job.files) for job in jobs}

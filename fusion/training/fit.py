@@ -34,6 +34,7 @@ from fusion.job.runs import (
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
 from fusion.training.callbacks.best_epoch import best_epoch
+from fusion.training.callbacks.checkpoints import LastCheckpoint
 from fusion.training.checkpoint_io import AtomicCheckpointIO
 from fusion.training.dry_run import dry_run_data
 from fusion.training.opening import Opening
@@ -186,16 +187,23 @@ def _fit(
         )
     before = read_results(run.path) if checkpoint is not None else {}
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    if checkpoint is not None and not trainer.callback_metrics:  # nothing was left to train
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
+    if checkpoint is not None and not metrics:  # nothing was left to train
         if before:
             print("nothing left to do: raise trainer.max_epochs or trainer.max_steps to train on; the results stay")
             return before.get("value")
-        trainer.validate(model, data, verbose=False)
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        metrics = last.metrics if last is not None else {}
+        if not metrics:  # an older checkpoint, without them
+            trainer.loggers = []  # this validation has its row already
+            trainer.validate(model, data, verbose=False)
+            metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
     best = _best_checkpoint(trainer, config.get("monitor", {}).get("metric"))
     value = best.best_model_score if best is not None else None
     value = float(value) if value is not None else metrics.get(config.get("monitor", {}).get("metric"))
     if config.get("test_after_fit"):
+        if last is not None:
+            last.stop_if_told(trainer)
         path = best.best_model_path if best is not None and best.best_model_path else None
         trainer.test(model, data, ckpt_path=path, weights_only=True, verbose=run.writes)
         metrics |= {key: float(number) for key, number in trainer.callback_metrics.items() if key.startswith("test/")}

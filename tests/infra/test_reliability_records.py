@@ -1,6 +1,8 @@
 """Checkpoints and run folders of others run nothing: each is refused in one line, and what is sound still loads."""
 
+import copy
 import importlib.util
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +57,49 @@ def test_no_recorded_override_is_more_than_data(hostile: ModuleType, tmp_path: P
 )  # fmt: skip
 def test_overrides_that_are_data_are_kept(line: str) -> None:
     assert check_recorded_overrides([line, "paths.log_dir=/elsewhere"], "run.json") == [line]
+
+
+def test_modules_of_trusted_packages_may_be_imported_again(plugin: None) -> None:
+    lines = ["imports=[tinyfusion]", "imports=tinyfusion", "imports=[]"]
+    assert check_recorded_overrides(lines, "run.json") == lines
+
+
+@pytest.mark.parametrize("link", ["train.log", ".hydra", ".hydra/config.yaml", "checkpoints/last.ckpt", "metrics.csv"])
+def test_a_run_folder_is_not_written_through_links(tmp_path: Path, link: str) -> None:
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    (run / "run.json").write_text('{"overrides": []}')
+    if link == ".hydra":
+        precious.mkdir()
+    else:
+        precious.touch()
+        (run / ".hydra").mkdir()
+    (run / link).unlink(missing_ok=True)
+    (run / link).symlink_to(precious)
+    with pytest.raises(FusionError, match="is a link, which a resumed run would write through"):
+        resume_overrides([f"resume={run}"])
+    (run / link).unlink()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "last.ckpt").touch()
+    (run / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+    (run / "checkpoints").rmdir()
+    (run / "checkpoints").symlink_to(tmp_path / "disk")  # on another disk, as clusters want it
+    (tmp_path / "newest").symlink_to(run)
+    assert resume_overrides([f"resume={tmp_path / 'newest'}"]) == [f"resume={tmp_path / 'newest'}"]
+
+
+def test_archives_whose_parts_lie_upon_each_other_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data/0", bytes(10_000))
+        part = archive.infolist()[0]
+        for number in range(1, 50):  # the directory names one part many times
+            again = copy.copy(part)
+            again.filename = f"x/data/{number}"
+            archive.filelist.append(again)
+    with pytest.raises(FusionError, match="grows when it is unpacked"):
+        load_model(ckpt_path=path)
 
 
 def test_what_is_given_anew_is_not_looked_at(tmp_path: Path) -> None:

@@ -187,6 +187,14 @@ def test_shared_memory_counts_once() -> None:
     assert tensor_bytes({"a": values, "b": [values[:10], (values,)], "c": "text"}) == 4000
 
 
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="is no regular file"), atomic(pipe) as temporary:
+        temporary.write_text("x")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 def _die_while_writing(path: Path) -> None:
     with atomic(path) as temporary:
         temporary.write_text("half")

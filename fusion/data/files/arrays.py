@@ -1,37 +1,67 @@
 """Pictures that are arrays: NumPy, NIfTI, FITS, OpenEXR, Radiance HDR, JPEG XL."""
 
-import contextlib
+import math
 import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from fusion.data.files.limits import check_pixels, open_image
+from fusion.data.files.headers import jp2_size, jxl_size
+from fusion.data.files.limits import check_pixels
 from fusion.data.files.raster import Metadata, Raster, limits_of
 from fusion.errors import DataError
-from fusion.files import is_bomb
 
+_LONGEST_HEADER = 1 << 16  # of Radiance HDR
 INSTALL = "python -m pip install 'image-fusion[formats]'"
 
 
 def read_numpy(path: Path, page: int = 0) -> Raster:
     """`.npy`, or `.npz` with one array: `(H, W)`, `(H, W, C)` or `(C, H, W)`; pickled objects are refused."""
-    packed = zipfile.is_zipfile(path)
+    packed = _guarded(path, lambda: _check_numpy(path))
     content = _guarded(path, lambda: np.load(path, mmap_mode=None if packed else "r", allow_pickle=False))
     if isinstance(content, np.lib.npyio.NpzFile):
-        names = content.files
+        content = _guarded(path, lambda: content[content.files[0]])
+    return from_array(np.array(content), path)
+
+
+def _check_numpy(path: Path) -> bool:
+    """Look at the header of the one array, before any of it is read or unpacked.
+
+    Returns:
+        Whether it is packed (`.npz`).
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":  # as NumPy tells them apart
+            file.seek(0)
+            _check_header(path, file)
+            return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
         if len(names) != 1:
             raise DataError(f"{path}: holds {len(names)} arrays ({', '.join(names[:5])}); expected one, the picture.")
-        if is_bomb(path, 1000):
-            raise DataError(f"{path}: it grows a thousandfold when it is unpacked; save it as .npy.")
-        content = _guarded(path, lambda: content[names[0]])
-    if content.ndim > 1:
-        check_pixels(path, *sorted(content.shape)[:-3:-1])
-    return from_array(np.array(content), path)
+        with archive.open(names[0]) as part:
+            _check_header(path, part)
+    return True
+
+
+def _check_header(path: Path, file: IO[bytes]) -> None:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"{path}: an array with named fields or of an unknown version; expected numbers.")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise DataError(f"{path}: pickled objects, which are not opened; expected numbers.")
+    if dtype.kind not in "buif":
+        raise DataError(f"{path}: an array of type {dtype}, shape {shape}; expected numbers.")
+    if len(shape) not in (2, 3):
+        raise DataError(f"{path}: an array of shape {shape}; expected (H, W), (H, W, C) or (C, H, W).")
+    planes, height, width = sorted(shape) if len(shape) == 3 else (1, *shape)
+    check_pixels(path, width, height, planes)
 
 
 def read_nifti(path: Path, page: int | None = None) -> Raster:
@@ -71,27 +101,27 @@ def read_fits(path: Path, page: int = 0) -> Raster:
     except ModuleNotFoundError:
         raise DataError(f"{path}: reading FITS needs the package astropy ({INSTALL}).") from None
 
-    def read() -> Any:
+    def read() -> tuple[np.ndarray, int] | None:
         with fits.open(path, memmap=False) as units:
             for unit in units:
-                if unit.is_image and len(unit.shape) > 1:
-                    check_pixels(path, unit.shape[-1], unit.shape[-2])
-                if getattr(unit, "data", None) is not None and unit.is_image:
-                    return np.array(unit.data)
+                shape = tuple(int(side) for side in unit.shape) if unit.is_image else ()
+                if not shape:
+                    continue
+                if len(shape) < 2:
+                    raise DataError(f"{path}: a FITS array of shape {shape}; expected an image.")
+                pages = math.prod(shape[:-2])
+                packed = isinstance(unit, fits.CompImageHDU)  # its tiles may reach over all planes
+                check_pixels(path, shape[-1], shape[-2], pages if packed else 1)
+                if not 0 <= page < pages:
+                    raise DataError(f"{path}: has {pages} planes, plane {page} (counted from 0) was asked for.")
+                place = [int(index) for index in np.unravel_index(page, shape[:-2])] if len(shape) > 2 else []
+                return np.array(unit.section[(*place, slice(None), slice(None))]), pages
         return None
 
-    values = _guarded(path, read)
-    if values is None:
+    found = _guarded(path, read)
+    if found is None:
         raise DataError(f"{path}: no image in this FITS file.")
-    if values.ndim < 2:
-        raise DataError(f"{path}: a FITS array of shape {values.shape}; expected an image.")
-    pages = 1
-    if values.ndim > 2:
-        values = values.reshape(-1, *values.shape[-2:])
-        pages = len(values)
-        if not 0 <= page < pages:
-            raise DataError(f"{path}: has {pages} planes, plane {page} (counted from 0) was asked for.")
-        values = values[page]
+    values, pages = found
     raster = from_array(np.ascontiguousarray(values), path, pages=pages, page=page)
     if pages == 1:
         return raster
@@ -108,8 +138,9 @@ def read_exr(path: Path, page: int = 0) -> Raster:
         raise DataError(f"{path}: reading OpenEXR needs the package OpenEXR ({INSTALL}).") from None
 
     def read() -> dict[str, np.ndarray]:
-        window = OpenEXR.InputFile(str(path)).header()["dataWindow"]
-        check_pixels(path, window.max.x - window.min.x + 1, window.max.y - window.min.y + 1)
+        for part in OpenEXR.File(str(path), header_only=True).parts:  # all of them are decoded
+            low, high = ([int(value) for value in corner] for corner in part.header["dataWindow"])
+            check_pixels(path, high[0] - low[0] + 1, high[1] - low[1] + 1, len(part.header["channels"]))
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
         return {name: np.asarray(channel.pixels) for name, channel in channels.items()}
 
@@ -132,17 +163,20 @@ def read_hdr(path: Path, page: int = 0) -> Raster:
     import imagecodecs
 
     with path.open("rb") as file:
-        size = re.search(rb"[-+][XY] (\d+) [-+][XY] (\d+)", file.read(4096))
-    if size is not None:
-        check_pixels(path, int(size[2]), int(size[1]))
+        sizes = re.findall(rb"\n[-+][XY] +(\d+) +[-+][XY] +(\d+)", file.read(_LONGEST_HEADER))
+    if not sizes:
+        raise DataError(f"{path}: unreadable or truncated image (no size in its header); download or copy it again.")
+    for height, width in sizes:  # a comment may look like one
+        check_pixels(path, int(width), int(height))
     return from_array(np.asarray(_guarded(path, lambda: imagecodecs.rgbe_decode(path.read_bytes()))), path)
 
 
 def read_jxl(path: Path, page: int = 0) -> Raster:
-    """JPEG XL."""
+    """JPEG XL; of an animation the first frame."""
     import imagecodecs
 
-    values = np.asarray(_guarded(path, lambda: imagecodecs.jpegxl_decode(path.read_bytes())))
+    check_pixels(path, *_guarded(path, lambda: jxl_size(path)))
+    values = np.asarray(_guarded(path, lambda: imagecodecs.jpegxl_decode(path.read_bytes(), index=0)))
     if values.ndim == 4:  # frames
         values = values[0]
     return from_array(values, path, alpha_last=True)
@@ -152,8 +186,7 @@ def read_jp2(path: Path, page: int = 0) -> Raster:
     """JPEG 2000 at its own depth, of which Pillow reads colour as 8 bit."""
     import imagecodecs
 
-    with contextlib.suppress(OSError, SyntaxError, ValueError), open_image(path):  # reads the header only
-        pass
+    check_pixels(path, *_guarded(path, lambda: jp2_size(path)))
     values = np.asarray(_guarded(path, lambda: imagecodecs.jpeg2k_decode(path.read_bytes())))
     return from_array(values, path, alpha_last=True)
 

@@ -44,7 +44,7 @@ def read_voc_boxes(
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: its encoding
         raise DataError(f"{path}: unreadable annotation ({error}); download or copy it again.") from error
     height, width = size or (math.inf, math.inf)
     scale_x = scale_y = 1.0
@@ -95,7 +95,9 @@ def read_class_map(path: Path, size: tuple[int, int], resize: bool = False) -> T
     try:
         with open_image(path) as file:
             values = np.array(file)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # each of Pillow's plug-ins has its own kinds
         raise DataError(f"{path}: unreadable or truncated class map ({error}); download or copy it again.") from error
     if values.ndim == 3 and all(
         np.array_equal(values[..., 0], values[..., i]) for i in range(1, min(3, values.shape[2]))

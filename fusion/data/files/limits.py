@@ -39,8 +39,20 @@ def max_pixels() -> int:
     return int(text)
 
 
-def check_pixels(path: str | Path, width: int, height: int) -> None:
+MOST_PLANES = 4
+"""A picture of more planes (bands, components) may have so many times `data.max_pixels` values in all."""
+
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "PPM", "JPEG2000")
+"""Of Pillow's formats those that are read: others start programs (EPS) or have decoders that few people look at."""
+
+
+def check_pixels(path: str | Path, width: int, height: int, planes: int = 1) -> None:
     """Refuse a picture whose header announces more pixels than are read.
+
+    Args:
+        path: the file.
+        width, height: in pixels.
+        planes: bands or components that are decoded with them.
 
     Raises:
         DataError: names the file, its size and the key that raises the limit.
@@ -52,6 +64,11 @@ def check_pixels(path: str | Path, width: int, height: int) -> None:
         raise DataError(
             f"{path}: {width}x{height} = {width * height:,} pixels, more than data.max_pixels={limit}; "
             "raise that if the file is what it says, or shrink it"
+        )
+    if width * height * planes > MOST_PLANES * limit:
+        raise DataError(
+            f"{path}: {width}x{height} pixels in {planes} planes, more than {MOST_PLANES} times data.max_pixels={limit}; "
+            "raise that if the file is what it says, or split it"
         )
 
 
@@ -69,7 +86,8 @@ def open_image(path: str | Path, file: IO[bytes] | None = None) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels()
     try:
-        image = Image.open(file if file is not None else path)
+        Image.init()
+        image = Image.open(file if file is not None else path, formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: more than data.max_pixels={max_pixels()} ({error})") from None
     try:

@@ -104,7 +104,7 @@ def _read(file: tifffile.TiffFile, path: Path, number: int, inks_as_bands: bool)
         )
     if page.imagedepth > 1:
         raise DataError(f"{path}: a volume of {page.imagedepth} slices in one page; save the slices as pages.")
-    check_pixels(path, int(page.imagewidth), int(page.imagelength))
+    check_pixels(path, int(page.imagewidth), int(page.imagelength), samples)
     planes = _planes(page, samples, path)
     if planes.dtype == bool:
         planes, bits = planes.astype(np.uint8), 1

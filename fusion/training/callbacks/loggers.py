@@ -89,6 +89,7 @@ class MetricsCSV(Logger):
         rows = self._read()
         self._columns = list(rows[0]) if rows else []
         self._rewrite([row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step])
+        self._begin = None  # the row that comes now is not in the file yet
 
     def _read(self) -> list[dict[str, str]]:
         """Whole rows; a killed run may have left half a line."""
