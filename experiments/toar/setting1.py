@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,7 +83,8 @@ def _shares(kind: str, name: str, rows: list[list[float]]) -> dict[str, Any]:
     table = torch.tensor(rows, dtype=torch.float64).numpy()
     drawn = resamples(len(table), 1000) @ table
     total = table.sum(0)
-    found, right = interval(drawn[:, 1] / drawn[:, 0]), interval(drawn[:, 3] / drawn[:, 2])
+    with np.errstate(invalid="ignore", divide="ignore"):  # resamples without a box have no share
+        found, right = interval(drawn[:, 1] / drawn[:, 0]), interval(drawn[:, 3] / drawn[:, 2])
     assert found is not None and right is not None
     return {
         "segmenter sees": kind, "class": name, "boxes": int(total[0]),
