@@ -5,8 +5,8 @@
 
 Every folder in `--fused` (as `experiments/leaderboard/board.py` fills it) is a method; `--method LABEL=DIR` adds one. The detector
 is asked for the people and cars of the 17 MSRS test pairs that have boxes; the segmenter for what it sees in both sources of all
-37. Writes what `judging.write_looked` says, differences being to the visible image alone, and OUT/segmenter_boxes.csv: how far the
-segmenter's people and cars are from the boxes, on the visible, the infrared and both images.
+37, or with `--boxed` of those 17. Writes what `judging.write_looked` says, differences being to the visible image alone, and
+OUT/segmenter_boxes.csv: how far the segmenter's people and cars are from the boxes, on the visible, the infrared and both images.
 """
 
 import argparse
@@ -102,12 +102,13 @@ def main() -> None:
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
     parser.add_argument("--fused", type=Path, help="folder of folders of fused images")
     parser.add_argument("--method", action="append", default=[], help="LABEL=DIR of fused images")
+    parser.add_argument("--boxed", action="store_true", help="let the segmenter look at the pairs with boxes alone")
     arguments = parser.parse_args()
     methods: Mapping[str, Fuse] = methods_of(arguments.fused, arguments.method)
     root = Path(arguments.data) / "MSRS"
     for task in SHOWN:
-        is_detection = task == "detection"
-        dataset = MSRS(root, "test", require_boxes=is_detection, boxes=is_detection, labels=False, match_size="a")
+        boxed = task == "detection" or arguments.boxed
+        dataset = MSRS(root, "test", require_boxes=boxed, boxes=boxed, labels=False, match_size="a")
         judge = judge_of(task, arguments.detector, arguments.segmenter)
         print(write_looked(look(methods, task, dataset, judge), task, len(dataset), arguments.out), flush=True)
     rows = against_boxes(MSRS(root, "test", require_boxes=True, labels=False, match_size="a"), judge)
