@@ -6,7 +6,7 @@ Fuses the MSRS test pairs that have boxes plainly and as each task's instruction
 released detector looks for the people and cars of the boxes, the released segmenter for what it finds itself in both sources.
 Writes what `judging.write_looked` says (differences are tailored minus plain on the same resamples of the pairs), OUT/losses.csv
 (the judges' losses, which is what stage two lowers), OUT/instructions.csv (how far sentences change the image, and from one
-another) and OUT/real.png. T-OAR computes in bfloat16, as in training, the judges in float32.
+another, by the first run) and OUT/real.png. T-OAR computes in bfloat16, as in training, the judges in float32.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def losses(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) ->
     return [{"task": task, "method": name, "loss": sum(values) / len(values)} for name, values in total.items()]
 
 
-def instructions(runs: Mapping[str, FusionModel], dataset: MSRS, pairs: int = 3) -> list[dict[str, Any]]:
+def instructions(runs: Mapping[str, FusionModel], dataset: MSRS, pairs: int = 2) -> list[dict[str, Any]]:
     """Mean absolute difference, in grey levels of 255, of what each sentence makes to the plain image and to each task's own."""
     rows = []
     samples = [dataset.load(place * len(dataset) // pairs) for place in range(pairs)]
@@ -152,7 +152,7 @@ def main() -> None:
     plain = next(iter(by_task.values()))["plain"]
     shown = {"plain": plain} | {task: methods[first] for task, methods in by_task.items()}
     write_image(arguments.out / "real.png", picture(dataset, shown))
-    rows = instructions(runs, dataset)
+    rows = instructions(dict([next(iter(runs.items()))]), dataset)
     write_csv(arguments.out / "instructions.csv", rows)
     for table in (lost, rows):
         print(markdown(list(table[0]), [list(row.values()) for row in table], decimals=3))

@@ -103,17 +103,20 @@ def main() -> None:
     parser.add_argument("--fused", type=Path, help="folder of folders of fused images")
     parser.add_argument("--method", action="append", default=[], help="LABEL=DIR of fused images")
     parser.add_argument("--boxed", action="store_true", help="let the segmenter look at the pairs with boxes alone")
+    parser.add_argument("--task", action="append", choices=list(SHOWN), help="one of the two; default both")
     arguments = parser.parse_args()
     methods: Mapping[str, Fuse] = methods_of(arguments.fused, arguments.method)
     root = Path(arguments.data) / "MSRS"
-    for task in SHOWN:
+    for task in arguments.task or SHOWN:
         boxed = task == "detection" or arguments.boxed
         dataset = MSRS(root, "test", require_boxes=boxed, boxes=boxed, labels=False, match_size="a")
         judge = judge_of(task, arguments.detector, arguments.segmenter)
         print(write_looked(look(methods, task, dataset, judge), task, len(dataset), arguments.out), flush=True)
-    rows = against_boxes(MSRS(root, "test", require_boxes=True, labels=False, match_size="a"), judge)
-    write_csv(arguments.out / "segmenter_boxes.csv", rows)
-    print(markdown(list(rows[0]), [list(row.values()) for row in rows], decimals=3))
+        if task == "detection":
+            continue
+        rows = against_boxes(MSRS(root, "test", require_boxes=True, labels=False, match_size="a"), judge)
+        write_csv(arguments.out / "segmenter_boxes.csv", rows)
+        print(markdown(list(rows[0]), [list(row.values()) for row in rows], decimals=3))
 
 
 if __name__ == "__main__":
