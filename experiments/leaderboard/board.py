@@ -175,15 +175,15 @@ def score(name: str, group: str, dataset: PairDataset, labels: Sequence[str], ar
         "published": arguments.published,
         "plot": None,
     }
-    options |= {"precision": "float64", "device": "auto", "workers": 0, "resume": True, "report": None}
+    options |= {"precision": "float64", "device": "auto", "workers": 0, "resume": True}
     part = out / f"{name}_scored.csv" if known else table
     options |= {"out": str(part), "fused": {label: str(folders[label]) for label in fresh}}
-    score_folders(options)
-    scored = rows_of(part, suite)
+    score_folders(options | {"report": None if known else str(table.with_suffix(".html"))})
     if known:
         shutil.copyfile(part.with_suffix(".json"), table.with_suffix(".json"))
-    values = {label: scored.get(label) or known[label] for label in dict.fromkeys([*known, *scored])}
-    rank(values, folders, suite, table, options)
+        scored = rows_of(part, suite)
+        values = {label: scored.get(label) or known[label] for label in dict.fromkeys([*known, *scored])}
+        rank(values, folders, suite, table, options)
 
 
 if __name__ == "__main__":
