@@ -10,6 +10,7 @@ import torch
 from fusion.api import compose
 from fusion.errors import ConfigError
 from fusion.inference.controls import check_effect
+from fusion.job.config import check
 from fusion.models.toar import TOAR, DynamicPrompt
 from fusion.models.toar.instructions import Instructions
 from fusion.models.toar.recognition import Recognition
@@ -97,7 +98,8 @@ def test_other_words_act_alike_and_nonsense_fuses_plainly(pair):
 
 
 def test_a_task_that_is_left_out_is_not_known():
-    road_scenes = compose("train", ["experiment=toar/real"], "model")["instructions"]
+    model = compose("train", ["experiment=toar/real"], "model")
+    road_scenes = check(model, "model")["instructions"]
     assert list(Instructions(road_scenes).sentences) == ["detection", "segmentation"]
     assert Instructions({"detection": ["find"], "saliency": None}).all == ["find"]
     with pytest.raises(ConfigError, match="'find the main subject' is none of model.instructions"):

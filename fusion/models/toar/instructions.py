@@ -20,7 +20,7 @@ class Instructions:
         ConfigError: a task without a sentence, or one sentence for two tasks.
     """
 
-    def __init__(self, sentences: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, sentences: Mapping[str, Sequence[str] | None]) -> None:
         self.sentences = {task: [str(text) for text in texts] for task, texts in sentences.items() if texts is not None}
         self._tasks: dict[str, str] = {}
         for task, texts in self.sentences.items():

@@ -25,14 +25,14 @@ class Recognition:
         instructions: Instructions,
         text: TextFeatures,
         threshold: float | None,
-        wordings: Mapping[str, Sequence[str]] | None = None,
+        wordings: Mapping[str, Sequence[str] | None] | None = None,
     ) -> None:
         self.instructions, self.text, self.threshold = instructions, text, threshold
         known = {sentence: sentence for sentence in instructions.all}
         for task, sentences in (wordings or {}).items():
             if task in instructions.sentences:
                 own = instructions.sentences[task]
-                known |= {text: text if text in own else own[0] for text in map(str, sentences)}
+                known |= {text: text if text in own else own[0] for text in map(str, sentences or ())}
         self._acts_as = known
         self._found: dict[str, str | None] = {}
 
