@@ -100,7 +100,10 @@ def test_other_words_act_alike_and_nonsense_fuses_plainly(pair):
 def test_a_task_that_is_left_out_is_not_known():
     model = compose("train", ["experiment=toar/real"], "model")
     road_scenes = check(model, "model")["instructions"]
-    assert list(Instructions(road_scenes).sentences) == ["detection", "segmentation"]
+    instructions = Instructions(road_scenes)
+    assert list(instructions.sentences) == ["detection", "segmentation"] and len(instructions.all) == 2
+    means = Recognition(instructions, TextFeatures(HashedText(64)), 0.5, model["wordings"])
+    assert means("find the people") == means("find all pedestrians") == "object detection task"
     assert Instructions({"detection": ["find"], "saliency": None}).all == ["find"]
     with pytest.raises(ConfigError, match="'find the main subject' is none of model.instructions"):
         Instructions(road_scenes).task_of("find the main subject")
