@@ -2,86 +2,128 @@
 
     python experiments/toar/real.py OUT --data DATA --detector FastestDet.pth --segmenter MFNet.pth RUN [RUN ...]
 
-Fuses the MSRS test pairs plainly and as each task's instruction asks, with every RUN of `experiment=toar/real`; the released
-detector looks for the people and cars of the boxes, the released segmenter for what it finds itself in both sources. Writes
-OUT/TASK.csv (scores with 95% intervals), OUT/TASK_differences.csv (tailored minus plain on the same resamples of the pairs),
-OUT/TASK.md and OUT/real.png. T-OAR computes in bfloat16, as in training, the judges in float32.
+Fuses the MSRS test pairs that have boxes plainly and as each task's instruction asks, with every RUN of `experiment=toar/real`; the
+released detector looks for the people and cars of the boxes, the released segmenter for what it finds itself in both sources.
+Writes what `judging.write_looked` says (differences are tailored minus plain on the same resamples of the pairs), OUT/losses.csv
+(the judges' losses, which is what stage two lowers), OUT/instructions.csv (how far sentences change the image, and from one
+another, by the first run) and OUT/real.png. T-OAR computes in bfloat16, as in training, the judges in float32.
 """
 
 import argparse
+import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchvision.utils import make_grid
+
+sys.path.insert(0, str(Path(__file__).parent))
+from judging import SHOWN, Fuse, judge_of, look, write_looked
 
 from fusion.api import load_model
 from fusion.data import MSRS
 from fusion.data.files.image import resize, write_image
-from fusion.downstream.detection.resampled import ResampledDetectionScores
-from fusion.downstream.judges import CocoDetector, FastestDet, MFNetSegmenter
-from fusion.downstream.segmentation.resampled import ResampledSegmentationScores
-from fusion.files import markdown, write_csv, write_text
-from fusion.metrics.bootstrap import differences
+from fusion.files import markdown, write_csv
 from fusion.models.base import FusionModel
 
-SHOWN = {"detection": ("People", "Car", "mAP50", "mAP50-95"), "segmentation": ("person", "car", "mIoU")}
-COLUMNS = 256
+COLUMNS = 320
 """Width of a tile of the picture."""
+ASKED = {  # sentences by the task they mean; the last of each were not trained on
+    "detection": (
+        "object detection task",
+        "find the people",
+        "find all pedestrians",
+        "show me the persons and vehicles",
+    ),
+    "segmentation": (
+        "semantic segmentation task",
+        "label every pixel with its class",
+        "segment this road scene for me",
+    ),
+    "unknown": ("make it look like a banana",),
+}
 
 
-def judged(fusions: dict[str, Any], task: str, dataset: MSRS, judge: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Scores and resampled scores by method."""
-    values, samples = {}, {}
-    collected = {
-        name: ResampledDetectionScores(judge.class_names)
-        if task == "detection"
-        else ResampledSegmentationScores(judge.class_names)
-        for name in fusions
-    }
+class Fused:
+    """Remembers what a model made of a pair, since several judges look at it."""
+
+    def __init__(self, model: FusionModel, instruction: str, folder: Path) -> None:
+        self.model, self.instruction, self.folder = model, instruction, folder
+
+    def __call__(self, sample: Any, a: Tensor, b: Tensor) -> Tensor:
+        """Fused `(1, 3, H, W)` in [0, 1], of 8 bits as a file has them."""
+        path = self.folder / f"{sample['name']}.pt"
+        if not path.is_file():
+            with torch.autocast(a.device.type, torch.bfloat16):
+                made = self.model.fuse(a, b, instruction=self.instruction).fused
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save((made.clamp(0, 1) * 255).round().to(torch.uint8), path)
+        return torch.load(path, weights_only=True).float() / 255
+
+
+def fusions_of(runs: Mapping[str, FusionModel], task: str, kept: Path) -> dict[str, Fuse]:
+    """What to judge: the plain fusion first, then each run as the task asks, then the sources."""
+    first = next(iter(runs.values()))
+    chosen: dict[str, Fuse] = {"plain": Fused(first, "none", kept / "plain")}
+    for name, model in runs.items():
+        chosen[f"tailored, {name}"] = Fused(model, task, kept / f"{name}-{task}")
+    return chosen | {"visible": lambda sample, a, b: a, "infrared": lambda sample, a, b: b}
+
+
+def losses(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) -> list[dict[str, Any]]:
+    """Mean loss of the judge over the pairs, by method: what stage two was trained to lower."""
+    total: dict[str, list[float]] = {name: [] for name in methods}
     for index in range(len(dataset)):
         sample = dataset.load(index)
         a, b = (sample[key][None].float() / 255 for key in ("a", "b"))
-        batch: dict[str, Any] = {"name": [sample["name"]], "dataset": [dataset.name]}
-        if task == "detection":
-            batch |= {key: [sample[key]] for key in ("boxes", "labels")}
-        else:
+        batch = {"boxes": [sample["boxes"]], "labels": [sample["labels"]], "name": [sample["name"]]}
+        if task == "segmentation":
             batch["mask"] = judge.segment_pair(a, b)
-        for name, fuse in fusions.items():
+        for name, fuse in methods.items():
             with torch.inference_mode():
-                collected[name].add(judge.predict_images(fuse(a, b)), batch)  # type: ignore[arg-type]
-    for name, scores in collected.items():
-        values[name] = scores.compute()
-        samples[name] = scores.samples
-    return values, samples
+                terms = judge.image_losses(fuse(sample, a, b), batch)
+            total[name].append(float(torch.stack(list(terms.values())).sum()))
+    return [{"task": task, "method": name, "loss": sum(values) / len(values)} for name, values in total.items()]
 
 
-def fusions_of(runs: dict[str, FusionModel], task: str) -> dict[str, Any]:
-    """What to judge: the plain fusion first, then each run as the task asks, then the sources."""
-    first = next(iter(runs.values()))
-    chosen: dict[str, Any] = {"plain": lambda a, b: fused(first, a, b, "none")}
+def instructions(runs: Mapping[str, FusionModel], dataset: MSRS, pairs: int = 2) -> list[dict[str, Any]]:
+    """Mean absolute difference, in grey levels of 255, of what each sentence makes to the plain image and to each task's own."""
+    rows = []
+    samples = [dataset.load(place * len(dataset) // pairs) for place in range(pairs)]
+    inputs = [tuple(sample[key][None].float() / 255 for key in ("a", "b")) for sample in samples]
     for name, model in runs.items():
-        chosen[f"tailored, {name}"] = lambda a, b, model=model: fused(model, a, b, task)
-    return chosen | {"visible": lambda a, b: a, "infrared": lambda a, b: b}
+        tasks = {
+            task: texts for task, texts in ASKED.items() if task == "unknown" or task in model.instructions.sentences
+        }
+        texts = ["none", *(text for group in tasks.values() for text in group)]
+        made: dict[str, Tensor] = {}
+        for text in texts:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a sentence is unknown is in the table
+                made[text] = torch.cat(
+                    [255 * model.fuse(a, b, instruction=text).fused.float().flatten() for a, b in inputs]
+                )
+        own = {"plain": "none"} | {task: group[0] for task, group in tasks.items() if task != "unknown"}
+        for task, group in tasks.items():
+            for text in group:
+                far = {f"to {kind}": float((made[text] - made[other]).abs().mean()) for kind, other in own.items()}
+                rows.append({"run": name, "means": task, "instruction": text, **far})
+    return rows
 
 
-def fused(model: FusionModel, a: torch.Tensor, b: torch.Tensor, instruction: str) -> torch.Tensor:
-    """Fused `(1, 3, H, W)` in [0, 1], computed in bfloat16."""
-    with torch.autocast(a.device.type, torch.bfloat16):
-        return model.fuse(a, b, instruction=instruction).fused.clone()
-
-
-def picture(runs: dict[str, FusionModel], dataset: MSRS, pairs: int = 4) -> torch.Tensor:
-    """Rows of visible, infrared, plain, and tailored to detection and to segmentation by the first run."""
-    model = next(iter(runs.values()))
+def picture(dataset: MSRS, shown: Mapping[str, Fuse], pairs: int = 4) -> Tensor:
+    """A row per pair: visible, infrared, plain, and tailored to detection and to segmentation by the first run."""
     tiles = []
     for place in range(pairs):
         sample = dataset.load(place * len(dataset) // pairs)
         a, b = (sample[key][None].float() / 255 for key in ("a", "b"))
-        made = [fused(model, a, b, text) for text in ("none", "detection", "segmentation")]
         height = COLUMNS * a.shape[-2] // a.shape[-1]
-        tiles += [resize(image[0].clone(), (height, COLUMNS)).clamp(0, 1) for image in (a, b, *made)]
-    return make_grid(torch.stack(tiles), nrow=5)
+        made = (a, b, *(fuse(sample, a, b) for fuse in shown.values()))
+        tiles += [resize(image[0].clone(), (height, COLUMNS)).clamp(0, 1) for image in made]
+    return make_grid(torch.stack(tiles), nrow=len(shown) + 2)
 
 
 def main() -> None:
@@ -94,29 +136,26 @@ def main() -> None:
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
     parser.add_argument("--resize", type=int, nargs=2, help="height and width that the pairs are resized to")
     parser.add_argument("--task", action="append", choices=list(SHOWN), help="one of the two; default both")
+    parser.add_argument("--kept", type=Path, help="folder for the fused images; default OUT/fused")
     arguments = parser.parse_args()
     runs = {Path(run).name: load_model(ckpt_path=run) for run in arguments.runs}
     root = Path(arguments.data) / "MSRS"
-    dataset = MSRS(root, "test", require_boxes=True, match_size="a", resize=arguments.resize)
-    for task in arguments.task or SHOWN:
-        make = {
-            "detection": lambda: CocoDetector(FastestDet, arguments.detector),
-            "segmentation": lambda: MFNetSegmenter(arguments.segmenter),
-        }
-        values, samples = judged(fusions_of(runs, task), task, dataset, make[task]())
-        write_csv(arguments.out / f"{task}.csv", [{"method": method, **row} for method, row in values.items()])
-        compared = [row for name in SHOWN[task] for row in differences(values, samples, name)]
-        write_csv(arguments.out / f"{task}_differences.csv", compared)
-        shown = [[method, *(_cell(row, name) for name in SHOWN[task])] for method, row in values.items()]
-        text = f"{task}, {len(dataset)} pairs\n\n" + markdown(["", *SHOWN[task]], shown)
-        write_text(arguments.out / f"{task}.md", text)
-        print(text)
-    write_image(arguments.out / "real.png", picture(runs, dataset))
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
-    return "-" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    dataset = MSRS(root, "test", require_boxes=True, labels=False, match_size="a", resize=arguments.resize)
+    tasks, lost = arguments.task or list(SHOWN), []
+    by_task = {task: fusions_of(runs, task, arguments.kept or arguments.out / "fused") for task in tasks}
+    for task, methods in by_task.items():
+        judge = judge_of(task, arguments.detector, arguments.segmenter)
+        print(write_looked(look(methods, task, dataset, judge), task, len(dataset), arguments.out), flush=True)
+        lost += losses(methods, task, dataset, judge)
+    write_csv(arguments.out / "losses.csv", lost)
+    first = f"tailored, {next(iter(runs))}"
+    plain = next(iter(by_task.values()))["plain"]
+    shown = {"plain": plain} | {task: methods[first] for task, methods in by_task.items()}
+    write_image(arguments.out / "real.png", picture(dataset, shown))
+    rows = instructions(dict([next(iter(runs.items()))]), dataset)
+    write_csv(arguments.out / "instructions.csv", rows)
+    for table in (lost, rows):
+        print(markdown(list(table[0]), [list(row.values()) for row in table], decimals=3))
 
 
 if __name__ == "__main__":

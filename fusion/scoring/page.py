@@ -88,32 +88,32 @@ def _table(board: Leaderboard, values: Values, published: Published) -> str:
     intervals = mean_intervals(board, values)
     tests = {(test.method, test.column): test for test in board.tests}
     heads = ['<th scope="col" data-kind="text" aria-sort="none"><button>method</button></th>']
+    heads.append('<th scope="col" data-kind="low" aria-sort="none"><button>mean rank \u2193</button></th>')
     for column in columns:
         better = "high" if column.info.higher_is_better else "low"
         heads.append(
             f'<th scope="col" data-kind="{better}" aria-sort="none" title="{escape(column.policy)}">'
             f"<button>{escape(column.heading)}</button></th>"
         )
-    heads.append('<th scope="col" data-kind="low" aria-sort="none"><button>mean rank \u2193</button></th>')
     rows = []
     for method in sorted(board.methods, key=board.mean_rank.__getitem__):
+        rank = board.mean_rank[method]
         cells = [f'<th scope="row" data-value="{escape(method)}">{escape(method)}</th>']
+        cells.append(f'<td data-value="{rank}"><b>{rank:.2f}</b></td>')  # a wide table hides its last column
         for column in columns:
             key = str(column.key)
             cells.append(_cell(board, method, column, intervals[method][key], tests.get((method, key))))
-        rank = board.mean_rank[method]
-        cells.append(f'<td data-value="{rank}"><b>{rank:.2f}</b></td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     body = f"<tbody>{''.join(rows)}</tbody>"
     if published:
         said = "published: means over the same pairs if published pair by pair, else as published; not ranked"
         lines = [f'<tr><th colspan="{len(columns) + 2}">{said}</th></tr>']
         for method, given in published:
-            cells = [f'<th scope="row">{escape(method)}</th>']
+            cells = [f'<th scope="row">{escape(method)}</th><td></td>']
             for column in columns:
                 value = given.get(str(column.key))
                 cells.append(f"<td>{'' if value is None else f'{value:.{column.decimals}f}'}</td>")
-            lines.append(f"<tr>{''.join(cells)}<td></td></tr>")
+            lines.append(f"<tr>{''.join(cells)}</tr>")
         body += f'<tbody class="published">{"".join(lines)}</tbody>'
     return f'<div class="wide"><table id="board"><thead><tr>{"".join(heads)}</tr></thead>{body}</table></div>'
 

@@ -193,6 +193,30 @@ def test_resampled_precision_is_that_of_the_public_package(iou):
     assert values["mAP50_low"] < values["mAP50_high"]
 
 
+def test_rows_of_single_images_are_the_scores_of_those_images():
+    own, matched = ResampledDetectionScores(CLASSES, count=20), 0
+    for found, batch in detections(6, 5):
+        alone = ResampledDetectionScores(CLASSES, count=0)
+        own.add(found, batch)
+        if not len(batch["boxes"][0]):
+            continue
+        alone.add(found, batch)
+        row = {"image": f"/{batch['name'][0]}"} | alone.compute()
+        own.compute()
+        shown = own.by_image()[-1]
+        assert {key: shown[key] for key in row} == row
+        assert sum(shown[f"{name}_boxes"] for name in CLASSES) == len(batch["boxes"][0])
+        matched += sum(shown[f"{name}_found"] for name in CLASSES)
+    assert 0 < matched <= sum(row[f"{name}_boxes"] for row in own.by_image() for name in CLASSES)
+    maps = ResampledSegmentationScores(["a", "b"], count=0)
+    maps.add(torch.tensor([[[0, 1]], [[1, 1]]]), {"mask": torch.tensor([[[0, 1]], [[1, 255]]]), "name": ["x", "y"]})
+    maps.compute()
+    assert maps.by_image() == [
+        {"image": "/x", "a": 1.0, "b": 1.0, "mIoU": 1.0, "pixel_accuracy": 1.0},
+        {"image": "/y", "a": None, "b": 1.0, "mIoU": 1.0, "pixel_accuracy": 1.0},
+    ]
+
+
 def test_a_class_without_boxes_counts_for_nothing():
     own, public = ResampledDetectionScores(("Bus", *CLASSES), count=20), exact(DetectionScores(("Bus", *CLASSES)))
     for found, batch in detections(6, 1):
@@ -250,7 +274,8 @@ def test_tables_have_intervals_and_differences(detector, files, tmp_path):
                 SimpleNamespace(device=torch.device("cpu")), FusionOutput(batch["b"].lerp(batch["a"], share)), batch
             )
             watch._finish()
-        table, text, compared = (path.read_text() for path in evaluation.write(tmp_path))
+        table, text, alone, compared = (path.read_text() for path in evaluation.write(tmp_path))
+        assert alone.count("\n") == 9 and alone.startswith("method,image,")
         assert table.count("\n") == 5 and f"{score}_low" in table
         assert all(name in text for name in ("ours", "Visible", "Infrared", "theirs", "["))
         assert "theirs,ours" in compared

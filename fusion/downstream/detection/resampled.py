@@ -1,7 +1,7 @@
 """Average precision with bootstrap intervals: matching once per image, precision and recall once per resample."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from fusion.ranks import gather_images
 
 MAX_DETECTIONS = 100
 RECALLS = np.linspace(0, 1, 101)
+SURE = 0.3
+"""Score from which on a box counts as found in the rows of single images."""
 
 
 class Matched(NamedTuple):
@@ -43,6 +45,7 @@ class ResampledDetectionScores:
         self.class_names, self.iou, self.ious = tuple(class_names), iou, sorted({*COCO_IOUS, iou})
         self.count, self.seed = count, seed
         self._images: list[tuple[str, list[Matched]]] = []
+        self._gathered: dict[str, list[Matched]] = {}
         self.samples: dict[str, np.ndarray] = {}
 
     def add(self, prediction: Detections, batch: FusionBatch) -> None:
@@ -58,7 +61,8 @@ class ResampledDetectionScores:
         Raises:
             DataError: no image had a box.
         """
-        images = list(gather_images(self._images).values())
+        self._gathered = gather_images(self._images)
+        images = list(self._gathered.values())
         if not any(item.boxes for matched in images for item in matched):
             raise DataError("no image has a box: detections cannot be scored")
         ones = np.ones((1, len(images)), dtype=np.int64)
@@ -66,6 +70,21 @@ class ResampledDetectionScores:
         if self.count:
             self.samples = self._scores(images, resamples(len(images), self.count, self.seed))
         return with_intervals(values, self.samples)
+
+    def by_image(self) -> list[dict[str, Any]]:
+        """A row per image, after `compute`: `image`, the scores of that image alone (None without a box), and how many boxes
+        of every class there are and are found by `iou` at a score of `SURE` or more.
+        """
+        one = np.ones((1, 1), dtype=np.int64)
+        rows = []
+        for image, matched in self._gathered.items():
+            row: dict[str, Any] = {"image": image}
+            row |= {name: _number(drawn[0]) for name, drawn in self._scores([matched], one).items()}
+            for name, item in zip(self.class_names, matched, strict=True):
+                right = item.true[self.ious.index(self.iou)]
+                row |= {f"{name}_boxes": item.boxes, f"{name}_found": int(right[item.scores >= SURE].sum())}
+            rows.append(row)
+        return rows
 
     def _match(self, found: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> list[Matched]:
         found = {key: value.detach().cpu() for key, value in found.items()}

@@ -30,7 +30,9 @@ class _Judged(DownstreamEvaluation):
         return self.judge
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `<task>.csv` (values and intervals, in percent), `<task>.md` and `<task>_differences.csv`."""
+        """Write `<task>.csv` (values and intervals, in percent), `<task>.md`, `<task>_images.csv` (each image's own scores, in
+        [0, 1]) and `<task>_differences.csv`.
+        """
         percent = {m: {k: None if v is None else 100 * v for k, v in row.items()} for m, row in self.results.items()}
         columns = [*self.classes, *self.main]
         table = [[method, *(_cell(row, name) for name in columns)] for method, row in percent.items()]
@@ -43,6 +45,9 @@ class _Judged(DownstreamEvaluation):
             write_csv(folder / f"{self.task}.csv", rows),
             write_text(folder / f"{self.task}.md", markdown(["method", *columns], table)),
         ]
+        alone = [{"method": m, **row} for m, scores in self.collected.items() for row in scores.by_image()]
+        if alone:
+            paths.append(write_csv(folder / f"{self.task}_images.csv", alone))
         if compared:
             paths.append(write_csv(folder / f"{self.task}_differences.csv", compared))
         return paths

@@ -1,6 +1,8 @@
 """Intersection over union with bootstrap intervals."""
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ class ResampledSegmentationScores:
     def __init__(self, class_names: Sequence[str], count: int = 1000, seed: int = 0) -> None:
         self.class_names, self.count, self.seed = tuple(class_names), count, seed
         self._images: list[tuple[str, np.ndarray]] = []
+        self._gathered: dict[str, np.ndarray] = {}
         self.samples: dict[str, np.ndarray] = {}
 
     def add(self, prediction: Tensor, batch: FusionBatch) -> None:
@@ -49,7 +52,8 @@ class ResampledSegmentationScores:
 
     def compute(self) -> dict[str, float | None]:
         """IoU by class, `mIoU` and `pixel_accuracy` in [0, 1] with their intervals; over all ranks."""
-        matrices = np.stack(list(gather_images(self._images).values())).astype(np.float64)
+        self._gathered = gather_images(self._images)
+        matrices = np.stack(list(self._gathered.values())).astype(np.float64)
         if not matrices.sum():
             raise DataError("no pixel has a class: segmentations cannot be scored")
         values = {name: _number(drawn[0]) for name, drawn in self._scores(matrices.sum(0)[None]).items()}
@@ -58,10 +62,19 @@ class ResampledSegmentationScores:
             self.samples = self._scores(np.einsum("ri,ijk->rjk", counts, matrices))
         return with_intervals(values, self.samples)
 
+    def by_image(self) -> list[dict[str, Any]]:
+        """A row per image, after `compute`: `image`, and the scores of that image alone; None for classes that are not there."""
+        rows = []
+        for image, matrix in self._gathered.items():
+            drawn = self._scores(matrix.astype(np.float64)[None])
+            rows.append({"image": image} | {name: _number(values[0]) for name, values in drawn.items()})
+        return rows
+
     def _scores(self, matrices: np.ndarray) -> dict[str, np.ndarray]:
         hits = np.diagonal(matrices, axis1=1, axis2=2)
         union = matrices.sum(1) + matrices.sum(2) - hits
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice")  # an image whose pixels are all left out
             iou = np.where(union > 0, hits / union, np.nan)
             accuracy = hits.sum(1) / matrices.sum((1, 2))
             mean = np.nanmean(iou, axis=1)

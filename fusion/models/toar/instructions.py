@@ -14,14 +14,14 @@ class Instructions:
     """Tasks and the sentences that ask for them; the first of each is the one that training takes by default.
 
     Args:
-        sentences: by task.
+        sentences: by task; a task with None is left out.
 
     Raises:
         ConfigError: a task without a sentence, or one sentence for two tasks.
     """
 
-    def __init__(self, sentences: Mapping[str, Sequence[str]]) -> None:
-        self.sentences = {task: [str(text) for text in texts or ()] for task, texts in sentences.items()}
+    def __init__(self, sentences: Mapping[str, Sequence[str] | None]) -> None:
+        self.sentences = {task: [str(text) for text in texts] for task, texts in sentences.items() if texts is not None}
         self._tasks: dict[str, str] = {}
         for task, texts in self.sentences.items():
             if not texts:

@@ -25,6 +25,8 @@ from fusion.models.toar.text import TextEncoder, TextFeatures
 from fusion.models.toar.tiles import fuse_tiles
 
 Instruction = str | Sequence[str] | Mapping[str, float]
+SENTENCE = "sentence: "
+"""In files of weights: how the keys of known sentences' vectors begin."""
 
 
 class TOAR(FusionModel):
@@ -62,7 +64,7 @@ class TOAR(FusionModel):
         self,
         regulation: Callable[..., PromptInjection],
         text_encoder: TextEncoder,
-        instructions: Mapping[str, Sequence[str]],
+        instructions: Mapping[str, Sequence[str] | None],
         network: Mapping[str, Any] | None = None,
         share_adapter: bool = True,
         adapted_dim: int = 512,
@@ -71,7 +73,7 @@ class TOAR(FusionModel):
         task_networks: Mapping[str, Callable[[], Any]] | None = None,
         paraphrase: float = 0.0,
         instruction: str | None = None,
-        wordings: Mapping[str, Sequence[str]] | None = None,
+        wordings: Mapping[str, Sequence[str] | None] | None = None,
         text_cache: str | None = None,
         weights: str | None = None,
         **base: Any,
@@ -109,15 +111,17 @@ class TOAR(FusionModel):
             raise ConfigError(f"model.paraphrase={config['paraphrase']}: expected a share between 0 and 1")
 
     def load_weights(self, weights: str) -> None:
-        """Load both stages' weights.
+        """Load both stages' weights, and the vectors of sentences that come along.
 
         Raises:
             WeightsError: unavailable, of another model, or of stage one alone.
         """
         state = read_state(locate(weights))
+        sentences = {key.removeprefix(SENTENCE): state.pop(key) for key in list(state) if key.startswith(SENTENCE)}
         if state and not any(key.startswith("regulation.") for key in state):
             raise WeightsError(f"weights '{weights}' are of stage one alone: give them as model.base_weights")
         load_strict(self, state, weights, may_miss={k for k in self.state_dict() if k.endswith("num_batches_tracked")})
+        self.text.learn(self.text.encoder.identity, sentences)
         self._has_weights = True
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 
+from fusion.errors import ConfigError
 from fusion.models.toar.instructions import Instructions
 from fusion.models.toar.text import TextFeatures
 
@@ -24,14 +25,14 @@ class Recognition:
         instructions: Instructions,
         text: TextFeatures,
         threshold: float | None,
-        wordings: Mapping[str, Sequence[str]] | None = None,
+        wordings: Mapping[str, Sequence[str] | None] | None = None,
     ) -> None:
         self.instructions, self.text, self.threshold = instructions, text, threshold
         known = {sentence: sentence for sentence in instructions.all}
         for task, sentences in (wordings or {}).items():
             if task in instructions.sentences:
                 own = instructions.sentences[task]
-                known |= {text: text if text in own else own[0] for text in map(str, sentences)}
+                known |= {text: text if text in own else own[0] for text in map(str, sentences or ())}
         self._acts_as = known
         self._found: dict[str, str | None] = {}
 
@@ -39,7 +40,7 @@ class Recognition:
         """The sentence whose vector acts; None for plain fusion, which is then said in a warning.
 
         Raises:
-            ConfigError: an empty instruction.
+            ConfigError: an empty instruction; an unknown one, and the encoder that would compare it is not installed.
         """
         sentence = self.instructions.resolve(instruction)
         if self.threshold is None or self.instructions.knows(sentence):
@@ -50,7 +51,12 @@ class Recognition:
 
     def _nearest(self, sentence: str) -> str | None:
         known = list(self._acts_as)
-        vectors = F.normalize(self.text([sentence, *known]), dim=1)
+        try:
+            vectors = F.normalize(self.text([sentence, *known]), dim=1)
+        except ConfigError as error:  # an encoder that is not installed
+            raise ConfigError(
+                f"instruction '{sentence}' is none of the known ones ({'; '.join(known)}): {error}"
+            ) from error
         similarity, place = (vectors[1:] @ vectors[0]).max(0)
         acts_as = self._acts_as[known[int(place)]]
         if float(similarity) >= float(self.threshold or 0):
