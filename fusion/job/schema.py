@@ -240,7 +240,6 @@ COMMANDS: dict[str, dict[str, Rule]] = {
     "export": {
         "out": PATH_OR_NULL,
         "format": one_of("onnx", "pt2", null=True),
-        "size": either(one_of("dynamic"), TEXT, several(whole(1), 2)),
         "batch": either(whole(1), one_of("dynamic")),
         "task": TEXT,
         "opset": whole(18, null=True),
