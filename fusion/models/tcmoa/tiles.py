@@ -41,8 +41,11 @@ def fuse_pyramid(
     """
     height, width = a.shape[-2:]
     a, b = (reflect_to_multiple(x, network.tile_grid) for x in (a, b))
-    output = run(a, b) if a.shape[-2] * a.shape[-1] <= whole else _tiled(run, a, b, network, tile)
+    at_once = torch.compiler.is_exporting() or a.shape[-2] * a.shape[-1] <= whole
+    output = run(a, b) if at_once else _tiled(run, a, b, network, tile)
     output.fused = output.fused[..., :height, :width]
+    if torch.compiler.is_exporting():  # the graph gives the picture alone
+        return output
     levels = [int(site.rsplit(".", 1)[-1]) for site in output.sites]
     output.prompts = [  # without the reflected border
         prompt[..., : -(-height // 2**level), : -(-width // 2**level)]
