@@ -29,6 +29,7 @@ from fusion.models.loading import (
     recorded_model,
     recorded_name,
 )
+from fusion.models.shared import CONFIG, SUMS, WEIGHTS, is_shared, repository
 from fusion.models.trained import TrainedModel
 
 
@@ -74,7 +75,9 @@ def load_model(
     fusion.errors.ConfigError: model.top_k=9 must lie in 1..model.num_experts=4
 
     Args:
-        name: configuration in conf/model. None takes the one that the checkpoint was saved with.
+        name: configuration in conf/model; or a shared model: a folder that `push_to_hub` wrote, or a repository of Hugging
+            Face, `hf://OWNER/NAME`, `hf://OWNER/NAME@REVISION` or `OWNER/NAME`. None takes the model that the checkpoint was
+            saved with.
         ckpt_path: weights: a checkpoint, a safetensors file, a file of the official release, or a run folder. None
             keeps what the configuration brings.
         overrides: as on the command line: `["model.tau=2", "model/router=softmax"]`.
@@ -85,6 +88,12 @@ def load_model(
         ConfigError: unknown names or keys, or neither name nor checkpoint.
         WeightsError: weights that are missing, damaged or of another model.
     """
+    if name is not None and (place := shared_place(name)) is not None:
+        if ckpt_path is not None or overrides:
+            raise ConfigError(
+                f"load_model('{name}'): a shared model brings its configuration and weights; give it alone"
+            )
+        return build_model(None, place, device)
     if name is None:
         if ckpt_path is None:
             raise ConfigError("load_model needs the name of a model, or a ckpt_path that knows its model")
@@ -95,6 +104,24 @@ def load_model(
     if isinstance(model, FusionModel):  # others make no pictures
         model.untrained = model.untrained and not allow_untrained
     return model
+
+
+def shared_place(name: str) -> str | None:
+    """The folder or repository that a name means; None for the name of a configuration.
+
+    Raises:
+        ConfigError: a folder that holds no shared model.
+    """
+    if (place := repository(str(name))) is not None:
+        repo, revision = place
+        return f"hf://{repo}" + (f"@{revision}" if revision else "")
+    path = Path(name).expanduser()
+    if not path.is_dir() or (config_dir() / "model" / f"{name}.yaml").is_file():
+        return None
+    if not is_shared(path):
+        run = " (a run folder is given as ckpt_path)" if (path / "run.json").is_file() else ""
+        raise ConfigError(f"'{name}': no shared model in this folder; expected {CONFIG}, {WEIGHTS} and {SUMS}{run}")
+    return str(path)
 
 
 def list_models(trained: bool = False) -> list[str]:
@@ -145,6 +172,7 @@ def build_model(
     checkpoint = None
     if config is None or isinstance(config, Checkpoint):
         path, checkpoint = config or Checkpoint.read(ckpt_path or "")
+        ckpt_path = path  # found once: it may have been downloaded
         config = recorded_model(checkpoint)
         if config is None:
             raise ConfigError(f"{path} does not say which model it belongs to: name one (model=NAME)")
@@ -152,7 +180,7 @@ def build_model(
     else:
         config = check(config, "model")
         if ckpt_path is not None:
-            find_checkpoint(ckpt_path)  # before anything large is built
+            ckpt_path = find_checkpoint(ckpt_path)  # before anything large is built
         model = cast(FusionModel, new_model(config))
     model.run_name = recorded_name(checkpoint or {})
     if ckpt_path is not None:
@@ -199,7 +227,7 @@ def model_of_job(cfg: DictConfig) -> "dict[str, Any] | Checkpoint":
         chosen = [override.lstrip("+").split("=", 1)[0] for override in HydraConfig.get().overrides.task]
         if not any(key == "experiment" or key.split(".")[0].split("/")[0] == "model" for key in chosen):
             path = find_checkpoint(ckpt_path)
-            if path.suffix == ".ckpt":
+            if path.suffix == ".ckpt" or is_shared(path):
                 checkpoint = Checkpoint.read(path)
                 if recorded_model(checkpoint.content) is not None:
                     return checkpoint

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from fusion.errors import ConfigError
 
 _PATH_KEYS = re.compile(
-    r"a|b|out|fused(\..+)?|sources|ckpt_path|reference|images|depth_dir|contact_sheet|run_dir|resume|dir|photo|"
+    r"a|b|out|fused(\..+)?|sources|run|evaluation|ckpt_path|reference|images|depth_dir|contact_sheet|run_dir|resume|dir|photo|"
     r"paths\.\w+|downstream\.ckpt_path|hydra\.(run|sweep)\.dir|data\..*\b(root|a|b|reference|cache_dir|include|exclude)"
 )
 """Keys of all commands whose values name files or folders."""
@@ -32,6 +32,11 @@ def check_folders(arguments: Sequence[str]) -> None:
         key, equals, value = argument.partition("=")
         if equals and _FOLDER_KEYS.fullmatch(key.lstrip("+")) and value.strip("\"' \t") in ("", "null"):
             raise ConfigError(f"{key.lstrip('+')}={value or '(empty)'}: expected a path")
+
+
+def is_path_key(key: str) -> bool:
+    """Whether the value of a key names a file or a folder."""
+    return _PATH_KEYS.fullmatch(key) is not None
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:

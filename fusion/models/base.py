@@ -79,6 +79,11 @@ class FusionModel(TrainedModel, ABC):
         self.eval_color: str | None = None
         self._scores = ScoreTable()
 
+    @property
+    def padded_multiple(self) -> int:
+        """What `fuse` extends both sides to a multiple of, before the network sees them."""
+        return self.size_multiple
+
     # What a method brings ------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -88,9 +88,13 @@ def fuse_in_color(run: Run, a: Tensor, b: Tensor, color: str, native: NativeColo
 
 def _auto(run: Run, a: Tensor, b: Tensor, native: NativeColor) -> FusionOutput:
     colored = torch.stack([has_color(a), has_color(b)])
-    palettes = [[palette_of(image) if flag else None for image, flag in zip(x, flags.tolist(), strict=True)]
-                for x, flags in zip((a, b), colored, strict=True)]  # fmt: skip
-    pseudo = torch.tensor([[name is not None for name in names] for names in palettes], device=a.device)
+    exporting = torch.compiler.is_exporting()  # a graph takes every colour for true colour
+    palettes: list[list[str | None]] = [[], []]
+    pseudo = torch.zeros_like(colored)
+    if not exporting:
+        palettes = [[palette_of(image) if flag else None for image, flag in zip(x, flags.tolist(), strict=True)]
+                    for x, flags in zip((a, b), colored, strict=True)]  # fmt: skip
+        pseudo = torch.tensor([[name is not None for name in names] for names in palettes], device=a.device)
     real = colored & ~pseudo
     gray = torch.stack([pseudo[0] & real[1], pseudo[1] & real[0]])  # false colour beside true colour
     counts = colored & ~gray
@@ -99,12 +103,14 @@ def _auto(run: Run, a: Tensor, b: Tensor, native: NativeColor) -> FusionOutput:
         second = _as_luma(second, colored[1] & ~gray[1])
     output = run(first, second)
     swap = counts[1] & ~counts[0]
-    if native == "a" and bool(swap.any()) and output.fused.shape[1] == 3:
+    if native == "a" and output.fused.shape[1] == 3 and (exporting or bool(swap.any())):
         luma = split_luma(output.fused.float().clamp(0, 1))[0]
         output.fused = torch.where(swap[:, None, None, None], join_luma(luma, split_luma(b)[1]), output.fused.float())
-    output.extras["color"] = [
-        _describe(native, bool(counts[0, i]), bool(counts[1, i]), palettes[0][i], palettes[1][i]) for i in range(len(a))
-    ]
+    if not exporting:
+        output.extras["color"] = [
+            _describe(native, bool(counts[0, i]), bool(counts[1, i]), palettes[0][i], palettes[1][i])
+            for i in range(len(a))
+        ]
     return output
 
 
@@ -125,7 +131,8 @@ def _describe(native: NativeColor, a: bool, b: bool, palette_a: str | None, pale
 
 
 def _said(output: FusionOutput, text: str, count: int) -> FusionOutput:
-    output.extras["color"] = [text] * count
+    if not torch.compiler.is_exporting():
+        output.extras["color"] = [text] * count
     return output
 
 
@@ -139,6 +146,6 @@ def _three(fused: Tensor) -> Tensor:
 
 def _as_luma(images: Tensor, mask: Tensor) -> Tensor:
     """The same batch, those under the mask as grey."""
-    if not bool(mask.any()):
+    if not torch.compiler.is_exporting() and not bool(mask.any()):
         return images
     return torch.where(mask[:, None, None, None], split_luma(images)[0].expand_as(images), images)

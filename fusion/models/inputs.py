@@ -16,6 +16,7 @@ from fusion.data.files.reading import read_raster
 from fusion.data.sources import Sources, prepare
 from fusion.errors import ConfigError, DataError
 from fusion.images import as_batch, check_ranges
+from fusion.layers.borders import is_symbolic, reflected_indices
 
 Image = Tensor | np.ndarray | str | Path | PIL.Image.Image
 """What `fuse` takes: tensors, arrays, files and Pillow images."""
@@ -136,11 +137,13 @@ def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
     Reflects as often as needed, so that images smaller than the extension work too.
     """
+    if multiple == 1:
+        return image
     for axis in (-2, -1):
         size = image.shape[axis]
-        total = -(-size // multiple) * multiple
-        if total > size:
-            image = image.index_select(axis, _reflected_indices(size, total, image.device))
+        total = (size + multiple - 1) // multiple * multiple
+        if is_symbolic(size) or total > size:
+            image = image.index_select(axis, reflected_indices(size, total, image.device))
     return image
 
 
@@ -149,13 +152,5 @@ def reflect_to_least(image: Tensor, least: int) -> Tensor:
     for axis in (-2, -1):
         size = image.shape[axis]
         if size < least:
-            image = image.index_select(axis, _reflected_indices(size, least, image.device))
+            image = image.index_select(axis, reflected_indices(size, least, image.device))
     return image
-
-
-def _reflected_indices(size: int, total: int, device: torch.device) -> Tensor:
-    if size == 1:
-        return torch.zeros(total, dtype=torch.long, device=device)
-    period = 2 * (size - 1)
-    index = torch.arange(total, device=device) % period
-    return torch.where(index < size, index, period - index)

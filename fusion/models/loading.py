@@ -14,16 +14,24 @@ from fusion.errors import WeightsError
 from fusion.files import is_bomb
 from fusion.hub import differences
 from fusion.models.checkpoint import RECORD
+from fusion.models.shared import WEIGHTS, download, is_shared, read_shared, repository
 from fusion.models.trained import TrainedModel
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The weights file that `path` means: itself, or the best, else the last checkpoint of a run folder.
+    """The weights file that `path` means: itself, the best, else the last checkpoint of a run folder, or of a shared model.
+
+    Args:
+        path: a file, a run folder, or a shared model: its folder or `hf://OWNER/NAME`.
 
     Raises:
         WeightsError: there is none.
     """
+    if str(path).startswith("hf:/") and (place := repository(str(path))) is not None:
+        return download(*place) / WEIGHTS
     path = Path(path).expanduser()
+    if path.is_dir() and is_shared(path):
+        return path / WEIGHTS
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
@@ -34,12 +42,14 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code of it.
+    """Read a checkpoint, or a shared model as one, without running any code of it.
 
     Raises:
         WeightsError: damaged, or holding more than tensors and plain values.
     """
     try:
+        if is_shared(path):
+            return read_shared(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         if is_bomb(path):

@@ -14,7 +14,8 @@ import fusion
 from fusion.job.config import config_dir
 
 ROOT = Path(fusion.__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "report", "dashboard", "data.__main__")
+COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "report", "dashboard", "export", "publish", "demo",
+            "data.__main__")  # fmt: skip
 LEVELS = (
     ("errors", "version", "files", "lazy", "names", "parts"),
     ("hub", "job", "device", "images", "ranks"),
@@ -23,8 +24,9 @@ LEVELS = (
     ("models",),
     ("api",),
     ("training", "inference", "downstream", "analysis"),
-    ("scoring",),
-    ("reporting",),
+    ("scoring", "exporting"),
+    ("reporting", "webpage"),
+    ("sharing",),
     ("__main__",),  # hands over to a command by its name
 )
 """Rooms from the ground up; one imports from rooms below it and from itself."""

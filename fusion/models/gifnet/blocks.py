@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from fusion.layers.borders import crop, reflect
 from fusion.layers.gradient_flow import require_grad_with
 from fusion.models.gifnet.revised_norm import RevisedLayerNorm
 
@@ -85,9 +86,9 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int,
     height, width = q.shape[-2:]
     q = require_grad_with(q, bias)
     right, bottom = (-(side + shift) % window for side in (width, height))
-    stacked = F.pad(torch.stack([q, k, v], 1).flatten(1, 2), (shift, right, shift, bottom), mode="reflect")
+    stacked = reflect(torch.stack([q, k, v], 1).flatten(1, 2), shift, right, shift, bottom)
     rows = stacked.shape[-2] // window
     q, k, v = rearrange(stacked, "b (s n c) (i p) (j r) -> s (b i j) n (p r) c", s=3, n=len(bias), p=window, r=window)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
     image = rearrange(attended, "(b i j) n (p r) c -> b (n c) (i p) (j r)", b=len(stacked), i=rows, p=window)
-    return image[..., shift : shift + height, shift : shift + width]
+    return crop(image, height, width, shift)

@@ -223,6 +223,9 @@ class GIFNet(FusionModel):
         self, a: Tensor, b: Tensor, task: str, main_task: str | None = None, gate_scale: float = 1.0
     ) -> FusionOutput:
         """The picture of `forward`, by the faster way of inference.py, at any size and with the rule `color`."""
+        if torch.compiler.is_exporting():  # inference.py works in place, strip by strip
+            self._refuse_export(task)
+            return self(a, b, task, main_task=main_task, gate_scale=gate_scale)
         if len(a) > 1 and (self.color == "official" or task == "pansharpening"):  # grey or not is decided by picture
             made = [
                 self._fuse_tensor(x, y, task, main_task, gate_scale).fused
@@ -236,6 +239,19 @@ class GIFNet(FusionModel):
         luma_a, luma_b, finish = RULES[self.color](a, b)
         pair = torch.cat([luma_a, luma_b] if task == "mef" else [luma_b, luma_a], 1)
         return FusionOutput(finish(self._fuse_luma(pair, main_task, gate_scale)[..., :height, :width]))
+
+    def _refuse_export(self, task: str) -> None:
+        """Refuse what only NumPy or the pixels themselves decide.
+
+        Raises:
+            ConfigError: names the key.
+        """
+        if task == "pansharpening":
+            raise ConfigError("task=pansharpening: GIFNet gives every band its histogram back, which no graph does")
+        if self.color != "exact":
+            raise ConfigError(
+                f"model.color={self.color}: rounds with NumPy, which no graph does; take model.color=exact"
+            )
 
     def _fuse_luma(self, pair: Tensor, main_task: str | None, gate_scale: float) -> Tensor:
         height, width = pair.shape[-2:]

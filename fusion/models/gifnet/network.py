@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
+from fusion.layers.borders import crop, reflect
 from fusion.models.gifnet.blocks import BranchBlock, keep_variance, reflect_conv, window_attention
 from fusion.models.gifnet.gates import ScalarGate
 from fusion.models.gifnet.log_position_bias import LogPositionBias
@@ -174,10 +174,10 @@ class GIFNetNetwork(nn.Module):
                     other_shared = self.encoder(auxiliary)
         main_features, other_features = self.mix(shared, other_shared, main, gate_scale)
         height, width = shared.shape[-2:]
-        mixed = self.unembed(main_features)[..., :height, :width]
+        mixed = crop(self.unembed(main_features), height, width)
         fused = self.decoder(self.merge(torch.cat([shared, mixed], 1))) / 2 + 0.5
-        entered = None if other_features is None else other_features[..., :height, :width]
-        return fused, Features(shared, main_features[..., :height, :width], entered)
+        entered = None if other_features is None else crop(other_features, height, width)
+        return fused, Features(shared, crop(main_features, height, width), entered)
 
     def branch(self, name: str) -> Branch:
         """A branch by name, "mm" or "dp"."""
@@ -219,4 +219,4 @@ class GIFNetNetwork(nn.Module):
 
 def _pad_to_four(x: Tensor) -> Tensor:
     bottom, right = (-side % 4 for side in x.shape[-2:])
-    return F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
+    return reflect(x, right=right, bottom=bottom)

@@ -283,6 +283,11 @@ class TCMoA(FusionModel):
         return str(self.network.backbone.weights)
 
     @property
+    def padded_multiple(self) -> int:
+        """See `FusionModel`."""
+        return self.network.tile_grid if isinstance(self.network, PyramidNetwork) else self.size_multiple
+
+    @property
     def site_names(self) -> list[str]:
         """Adapter sites in the order of a forward pass."""
         if isinstance(self.network, PyramidNetwork):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion.errors import ConfigError
+from fusion.layers.borders import is_symbolic
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
 
@@ -28,16 +30,21 @@ def fuse_any_size(run: Run, a: Tensor, b: Tensor, multiple: int, policy: str) ->
         The network's output with `fused` of the input's size.
     """
     height, width = a.shape[2:]
+    symbolic = is_symbolic(height) or is_symbolic(width)
+    if symbolic and policy == "tile448":
+        raise ConfigError("model.size_policy=tile448: tiles need a fixed size; give size=HxW, or another policy")
     if policy == "tile448" and min(height, width) > 448:
         return _tiled(run, a, b)
     if policy == "pad":
         output = run(*(reflect_to_multiple(x, multiple) for x in (a, b)))
         output.fused = output.fused[..., :height, :width]
         return output
-    size = tuple(-(-side // multiple) * multiple for side in (height, width))
-    if size == (height, width):
+    size = tuple((side + multiple - 1) // multiple * multiple for side in (height, width))
+    if not symbolic and size == (height, width):
         return run(a, b)
-    output = run(*(F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True) for x in (a, b)))
+    # Sides only grow, where antialiasing changes nothing; ONNX has no operator for it.
+    antialias = not torch.compiler.is_exporting()
+    output = run(*(F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=antialias) for x in (a, b)))
     output.fused = F.interpolate(output.fused, (height, width), mode="bilinear", align_corners=False)
     return output
 

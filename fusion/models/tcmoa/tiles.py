@@ -48,9 +48,11 @@ def fuse_pyramid(
     """
     height, width = a.shape[-2:]
     a, b = (reflect_to_multiple(x, network.tile_grid) for x in (a, b))
-    output = run(a, b) if a.shape[-2] * a.shape[-1] <= whole else _tiled(run, a, b, network, tile, margin)
+    at_once = torch.compiler.is_exporting() or a.shape[-2] * a.shape[-1] <= whole
+    output = run(a, b) if at_once else _tiled(run, a, b, network, tile, margin)
     output.fused = output.fused[..., :height, :width]
-    output.prompts = without_border(output, height, width)
+    if not torch.compiler.is_exporting():  # whose graph gives the picture alone
+        output.prompts = without_border(output, height, width)
     return output
 
 

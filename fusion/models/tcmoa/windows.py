@@ -46,10 +46,26 @@ class WindowOrder:
         """
         if source == target:
             return tokens
+        if torch.compiler.is_exporting():  # indices of symbolic sizes would be computed anew whenever the graph runs
+            return self._moved(tokens, source, target)
         forward, backward = (self._index(*way)[: len(tokens)] for way in ((source, target), (target, source)))
         if torch.is_grad_enabled() and tokens.requires_grad:
             return _Permute.apply(tokens, forward, backward)
         return tokens.index_select(0, forward)
+
+    def _moved(self, tokens: Tensor, source: int | None, target: int | None) -> Tensor:
+        """`move` by rolling and cutting."""
+        _, height, width = self.shape
+        sides = {"i": height // self.window, "j": width // self.window, "p": self.window, "q": self.window}
+        if source is None:
+            image = tokens.view(-1, height, width, tokens.shape[1])
+        else:
+            image = rearrange(tokens, "(b i j p q) c -> b (i p) (j q) c", **sides)
+            image = image.roll((source, source), dims=(1, 2)) if source else image
+        if target is None:
+            return image.flatten(0, 2)
+        image = image.roll((-target, -target), dims=(1, 2)) if target else image
+        return rearrange(image, "b (i p) (j q) c -> (b i j p q) c", **sides)
 
     def _index(self, source: int | None, target: int | None) -> Tensor:
         """For every token in the order `target`, where it stands in the order `source`."""
