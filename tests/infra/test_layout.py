@@ -17,7 +17,7 @@ ROOT = Path(fusion.__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "report", "dashboard", "data.__main__")
 LEVELS = (
     ("errors", "version", "files", "lazy", "names", "parts"),
-    ("hub", "job", "device", "images", "ranks"),
+    ("hub", "job", "device", "images", "ranks", "pages"),
     ("metrics", "data", "layers", "moe"),
     ("losses",),
     ("models",),
