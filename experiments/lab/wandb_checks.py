@@ -35,7 +35,7 @@ def check(folder: Path, temp: Path, add: Add) -> None:
     tags = {tuple(run.tags) for run in runs.values()}
     add("W&B: tags", all({"tcmoa_tiny", "samples", "sweep"} <= set(given) for given in tags), tags)
     _numbers(runs, table, add)
-    _media(runs, add)
+    _media(folder, runs, add)
     _state(runs, add)
     left = sorted(path.name for path in temp.iterdir() if "wandb" in path.name)
     add("W&B: the killed processes left nothing in the temporary folder", not left, left or "nothing")
@@ -59,21 +59,22 @@ def _numbers(runs: Mapping[str, Any], table: Mapping[str, Mapping[str, str]], ad
     add("W&B: so are all val/ numbers of that epoch", every == len(runs), f"largest difference {worst:.1e}")
 
 
-def _media(runs: Mapping[str, Any], add: Add) -> None:
+def _media(sweep: Path, runs: Mapping[str, Any], add: Add) -> None:
     scores = pictures = panels = 0
     columns: list[str] = []
-    for run in runs.values():
+    for name, run in runs.items():
+        folder = sweep / name
         table = _table(run, "val/scores")
         scores += len(table["data"]) == 6 and {"epoch", "task", "name", "qabf", "ssim"} <= set(table["columns"])
         shown = _table(run, "val/pictures")
         columns = shown["columns"]
-        cells = [cell for row in shown["data"] for cell in row if isinstance(cell, dict)]
-        files = [run.media(cell["path"]) for cell in cells if cell.get("_type") == "image-file"]
-        pictures += len(shown["data"]) == 6 and len(files) >= 18 and None not in files
+        files = [path for name, path in run.staged.items() if name.startswith("media/images/")]
+        kept = all(path.is_file() and folder in path.parents for path in files)
+        pictures += len(shown["data"]) == 6 and {"a", "b", "fused"} <= set(columns) and len(files) >= 18 and kept
         panels += run.media(run.history["val/panel/path"][-1]) is not None
     total = len(runs)
     add("W&B: tables of scores, one row per validation pair", scores == total, f"{scores} runs, 6 rows each")
-    add("W&B: tables of pictures, every file there", pictures == total, ", ".join(columns))
+    add("W&B: tables of pictures, every file in the run folder", pictures == total, ", ".join(columns))
     add("W&B: panels", panels == total, f"{panels} runs")
     sites = [
         sorted(k for k in run.history if k.startswith("routing/") and k.endswith("/experts/values"))

@@ -15,7 +15,7 @@ FULL, FIRST, LAST = 1, 2, 4
 
 @dataclass
 class Offline:
-    """What the files say; `folders` hold the media of `history`."""
+    """What the files say; `folders` hold the media of `history`, `staged` are the files of artifacts."""
 
     id: str = ""
     name: str = ""
@@ -27,6 +27,7 @@ class Offline:
     history: dict[str, list[Any]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     artifacts: list[tuple[str, str]] = field(default_factory=list)
+    staged: dict[str, Path] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
 
     def media(self, path: str) -> Path | None:
@@ -84,6 +85,7 @@ def _add(run: Offline, record: pb.Record) -> None:
         run.summary |= {_key(item): json.loads(item.value_json) for item in record.summary.update}
     elif kind == "artifact":
         run.artifacts.append((record.artifact.type, record.artifact.name))
+        run.staged |= {entry.path: Path(entry.local_path) for entry in record.artifact.manifest.contents}
 
 
 def _key(item: Any) -> str:
