@@ -6,13 +6,13 @@ from omegaconf import DictConfig
 
 from fusion.job.cli import command
 from fusion.job.config import check_early
-from fusion.job.runs import resume_overrides
+from fusion.job.resuming import resume_overrides
 
 
 def check_job(cfg: DictConfig) -> None:
     """Refuse a job of a sweep that cannot work."""
     check_early(cfg)
-    from fusion.training.fit import check_job as check  # late: it imports PyTorch and Lightning
+    from fusion.training.checks import check_job as check  # late: it imports PyTorch and Lightning
 
     check(cfg)
 

@@ -16,9 +16,9 @@ from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.files import markdown, write_text
 from fusion.hub import REGISTRY
-from fusion.job import runs
 from fusion.job.config import check, instantiate, plain
 from fusion.job.measured import record
+from fusion.job.surroundings import environment
 from fusion.models.base import FusionModel
 from fusion.models.compiled import compile_mode
 
@@ -52,7 +52,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     }
     report |= {key: options[key] for key in ("task", "precision", "compile", "load_weights")}
     report |= {"device": str(device), "processor": describe_device(device)}
-    report |= {"threads": torch.get_num_threads(), "machine": runs.environment()}
+    report |= {"threads": torch.get_num_threads(), "machine": environment()}
     model: FusionModel | None = build_model(config, None, device) if options["timing"] else None
     groups, flops = statistics(config, model, size, options)
     report["parameters"] = {

@@ -19,7 +19,7 @@ from fusion.errors import ConfigError, DataError, FusionError
 from fusion.job.aliases import with_present_names
 from fusion.job.plugins import TRUSTED, how_to_trust, trusted_packages
 from fusion.job.source import Parameters, check_of, parameters_of
-from fusion.job.types import expected, fits, hints_of
+from fusion.job.types import expected, fits, target_hints
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -300,15 +300,8 @@ def _check_keywords(parameters: Parameters, node: dict[str, Any], path: str) -> 
 
 
 def _check_types(target: Any, node: dict[str, Any], path: str) -> None:
-    """Values against annotations, of the class that first names a parameter."""
-    functions = (
-        [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
-        if isinstance(target, type)
-        else [target]
-    )
-    hints: dict[str, Any] = {}
-    for function in functions:
-        hints = hints_of(function) | hints
+    """Values against annotations."""
+    hints = target_hints(target)
     for key, value in node.items():
         if key in _RESERVED or key not in hints or fits(value, hints[key]):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusion.errors import ConfigError
 from fusion.files import write_csv
-from fusion.job.runs import environment
+from fusion.job.surroundings import environment
 
 ORIGIN = ("hardware", "commit", "date", "command")
 

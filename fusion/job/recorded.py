@@ -25,8 +25,10 @@ _SWITCHES = {"_partial_", "_convert_"}
 _WRITES = ("dirpath", "save_dir", "log_dir", "output_dir", "default_root_dir", "file", "path")
 _PLACES = {"run_dir", "paths.log_dir", "paths.output_dir"}  # the folder that is resumed decides
 _OF_SWEEPS = re.compile(
-    r"\+*hydra(/sweeper=\w+|/launcher=\w+|\.sweeper\.(order|max_jobs|n_trials|n_jobs|seed)=[\w.-]+|\.launcher\.\w+=\d+)"
+    r"\+*hydra(/sweeper=\w+|/launcher=\w+|\.sweeper\.(order|max_jobs|n_trials|n_jobs|seed|sampler|direction|study_name)=[\w.-]+"
+    r"|\.launcher\.([a-z]\w*=\d+|(partition|qos|account|constraint|gres)=[\w.:-]+))"
 )
+"""Settings of sweeps that are mere data: names, numbers and the words of a cluster."""
 _LARGEST = 1 << 16
 _COUNTS = re.compile(r"seed|pixels")  # integers that say nothing of the size of a layer
 _DEEPEST = 20
@@ -222,6 +224,11 @@ def check_recorded_arguments(lines: Any, origin: str) -> list[str]:
                 f"{origin}: refused, the recorded argument '{line:.120}' {reason}; if you trust it, give it on the command line"
             )
     return kept
+
+
+def of_sweep(lines: Iterable[str]) -> list[str]:
+    """Of Hydra's own overrides those that a sweep records, so that it goes on as it was started; not the jobs of one call."""
+    return [line for line in lines if _OF_SWEEPS.fullmatch(line) and ".max_jobs=" not in line]
 
 
 def _more_than_data(line: str, sweep: bool = False) -> str | None:

@@ -57,9 +57,8 @@ def job_label() -> str:
 
 
 def sweep_name() -> str | None:
-    """Name of the sweep that a job belongs to: the last two parts of its folder; None outside of sweeps."""
-    folder = os.environ.get("FUSION_SWEEP_FOLDER")
-    return "/".join(Path(folder).parts[-2:]) if folder else None
+    """Name of the sweep that a job belongs to (`fusion.job.sweep.group_of`); None outside of sweeps."""
+    return os.environ.get("FUSION_SWEEP_GROUP")
 
 
 def run_title(name: str) -> str:

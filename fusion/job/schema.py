@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion.errors import ConfigError
-from fusion.job.config import flatten
+from fusion.job.config import flatten, locate
+from fusion.job.types import fits, target_hints
 
 _DEVICES = re.compile(r"auto|-?\d+(,\d+)*")
 
@@ -318,10 +319,32 @@ def check_values(cfg: DictConfig, command: str) -> None:
             continue  # what cannot be resolved is explained where it is used
         values |= flatten({str(key): plain})
     for key, value in values.items():
-        rule = rules.get(key) or next((rules[p] for p in rules if "*" in p and _like(key, p)), None)
+        rule = _rule(rules, key)
         if rule is not None and value != "???":
             rule.check(key, value)
     _check_sizes(values)
+
+
+def takes_whole_numbers(cfg: DictConfig, command: str, key: str) -> bool:
+    """Whether a key takes whole numbers and no others, by the rules here or by the annotation of what its node builds.
+
+    Args:
+        cfg: the configuration of a job.
+        command: name of its root configuration.
+        key: dotted.
+    """
+    if (rule := _rule(EVERYWHERE | COMMANDS.get(command, {}), key)) is not None:
+        return any(map(rule.accepts, (0, 1, 8))) and not any(map(rule.accepts, (0.5, 1.5)))
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else None
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        return False
+    hint = target_hints(locate(str(node["_target_"]), parent)).get(name)
+    return fits(1, hint) and not fits(1.5, hint)
+
+
+def _rule(rules: Mapping[str, Rule], key: str) -> Rule | None:
+    return rules.get(key) or next((rules[p] for p in rules if "*" in p and _like(key, p)), None)
 
 
 def _like(key: str, pattern: str) -> bool:

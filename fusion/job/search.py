@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from fusion.errors import ConfigError, FusionError
 from fusion.job.records import FINISHED, INTERRUPTED, job_state, job_value
+from fusion.job.schema import takes_whole_numbers
 from fusion.job.sweep import Job, Sweep, locked
 from fusion.job.sweepers import Driver
 
@@ -40,8 +41,8 @@ def run_search(
     """
     optuna = _optuna()
     overrides = driver.parse(params, arguments)
-    spaces = {o.get_key_element(): _space(optuna, o) for o in overrides if o.is_sweep_override()}
     fixed = [_plain(o) for o in overrides if not o.is_sweep_override()]
+    spaces = {o.get_key_element(): _space(o, _is_whole(driver, fixed, o)) for o in overrides if o.is_sweep_override()}
     if not spaces:
         raise ConfigError("hydra/sweeper=optuna: nothing to search; give keys with comma lists or interval(low,high)")
     if sampler not in SAMPLERS:
@@ -52,9 +53,10 @@ def run_search(
             storage=_storage(optuna, driver.folder),
             study_name=study_name,
             direction=direction or _direction(driver),
-            sampler=getattr(optuna.samplers, SAMPLERS[sampler])(seed=seed),
             load_if_exists=True,
         )
+        asked = len(study.get_trials(deepcopy=False))  # a later call must not suggest the first one's settings again
+        study.sampler = getattr(optuna.samplers, SAMPLERS[sampler])(seed=None if seed is None else seed + asked)
         _adopt(optuna, study, sweep)
         done = [t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
         print(
@@ -102,11 +104,15 @@ def _direction(driver: Driver) -> str:
     return "minimize" if OmegaConf.select(driver.config, "monitor.mode") == "min" else "maximize"
 
 
-def _space(optuna: Any, override: Override) -> Any:
-    """The distribution that a swept override stands for.
+def _space(override: Override, whole: bool) -> Any:
+    """The distribution that a swept override stands for; an interval has both its ends.
+
+    Args:
+        override: of the command line or of `params`.
+        whole: whether its key takes whole numbers only; Hydra makes every interval one of fractions.
 
     Raises:
-        ConfigError: an interval or a range that is empty.
+        ConfigError: an interval or a range that is empty, or an interval of whole numbers that ends at fractions.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -117,8 +123,12 @@ def _space(optuna: Any, override: Override) -> Any:
         if isinstance(value, IntervalSweep):
             low, high = value.start, value.end
             assert low is not None and high is not None  # Hydra's parser fills both
-            if isinstance(low, int) and isinstance(high, int):
-                return IntDistribution(low, high, log=log)
+            if whole:
+                if low % 1 or high % 1:
+                    raise ConfigError(
+                        f"{key}: interval({low:g},{high:g}): this key takes whole numbers, so the ends must be"
+                    )
+                return IntDistribution(int(low), int(high), log=log)
             return FloatDistribution(float(low), float(high), log=log)
         if isinstance(value, RangeSweep):
             start, stop, step = value.start, value.stop, value.step
@@ -127,6 +137,12 @@ def _space(optuna: Any, override: Override) -> Any:
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
     return CategoricalDistribution(tuple(override.sweep_string_iterator()))
+
+
+def _is_whole(driver: Driver, fixed: list[str], override: Override) -> bool:
+    if not isinstance(override.value(), IntervalSweep):
+        return False
+    return takes_whole_numbers(driver.compose(fixed), driver.task.name, override.get_key_element().lstrip("+~"))
 
 
 def _plain(override: Override) -> str:
@@ -141,7 +157,12 @@ def _suggest(
     batch: list[tuple[Any, Job]] = []
     refused = 0
     while len(batch) < count:
-        trial = study.ask(dict(spaces))
+        try:
+            trial = study.ask(dict(spaces))
+        except ValueError as error:  # kinds of values may not change in a study
+            raise ConfigError(
+                f"{sweep.folder} holds another search ({error}); give hydra.sweep.dir another folder"
+            ) from error
         given = [*fixed, *(f"{key}={trial.params[key]}" for key in spaces)]
         try:
             driver.check(given)

@@ -126,6 +126,7 @@ class Sweep:
             self.folder / PLAN,
             {
                 "command": self.command,
+                "group": group_of(self.folder),
                 "arguments": self.arguments,
                 "parallel": self.parallel,
                 "jobs": [{"name": j.name, "label": j.label, "overrides": j.overrides} for j in known.values()],
@@ -153,6 +154,12 @@ class Sweep:
     def again(self) -> str:
         """The command that goes on with this sweep."""
         return f"python -m {self.command} resume={shlex.quote(str(self.folder))}"
+
+
+def group_of(folder: Path) -> str:
+    """Name of a sweep towards loggers, which it keeps when its folder is moved: at first the last two parts of the path."""
+    recorded = read_json(folder / PLAN).get("group")
+    return recorded if isinstance(recorded, str) and recorded else "/".join(folder.absolute().parts[-2:])
 
 
 def read_jobs(folder: Path) -> list[Job]:

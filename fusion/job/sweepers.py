@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fusion.errors import ConfigError
 from fusion.job.plugins import load_plugins
+from fusion.job.recorded import of_sweep
 from fusion.job.records import FINISHED, INTERRUPTED, NEW
 from fusion.job.sweep import Job, Sweep, drop_impossible, locked, to_run
 
@@ -89,7 +90,8 @@ class Driver:
 
     def open(self, arguments: Sequence[str]) -> Sweep:
         """The sweep in this folder."""
-        return Sweep.open(self.folder, f"fusion.{self.task.name}", arguments, self.parallel)
+        how = of_sweep(str(line) for line in self.config.hydra.overrides.hydra)
+        return Sweep.open(self.folder, f"fusion.{self.task.name}", [*how, *arguments], self.parallel)
 
     def launch(self, sweep: Sweep, jobs: Sequence[Job]) -> list[Any]:
         """Run jobs and wait for them; each leaves its record in its folder."""

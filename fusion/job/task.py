@@ -27,13 +27,13 @@ from fusion.job.records import (
     job_value,
     set_aside,
 )
-from fusion.job.runs import written_overrides
+from fusion.job.resuming import written_overrides
 from fusion.job.schema import check_values
-from fusion.job.sweep import Job, Sweep, identity
+from fusion.job.sweep import Job, Sweep, group_of, identity
 
-SWEEP_FOLDER = "FUSION_SWEEP_FOLDER"
+SWEEP_GROUP = "FUSION_SWEEP_GROUP"
 JOB_LABEL = "FUSION_JOB_LABEL"
-"""Environment of a job of a sweep, for its processes: `${sweep_folder:}` and `${job_label:}` read them."""
+"""Environment of a job of a sweep, for its processes: `${sweep_name:}` and `${job_label:}` read them."""
 
 _claimed: list[Any] = []
 """The lock file of the GPU that this process holds until it ends."""
@@ -109,7 +109,7 @@ class Task:
             with environment(
                 HYDRA_FULL_ERROR=self.full_error,
                 HYDRA_MAIN_MODULE=None,
-                **{SWEEP_FOLDER: str(sweep_folder.absolute()), JOB_LABEL: label},
+                **{SWEEP_GROUP: group_of(sweep_folder), JOB_LABEL: label},
             ):
                 value = self.main(cfg)
         except Exception as error:

@@ -28,6 +28,19 @@ def hints_of(function: Any) -> dict[str, Any]:
         return {}
 
 
+def target_hints(target: Any) -> dict[str, Any]:
+    """Types by parameter of a function, or of a class and its bases; a parameter has that of the class that first names it."""
+    functions = (
+        [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+        if isinstance(target, type)
+        else [target]
+    )
+    hints: dict[str, Any] = {}
+    for function in functions:
+        hints = hints_of(function) | hints
+    return hints
+
+
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value can be meant for a parameter of this type.
 

@@ -10,9 +10,9 @@ from fusion.analysis.sweep import read_sweep
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import plain
 from fusion.job.records import read_json
+from fusion.pages import Section, Table, write_page
 from fusion.reporting import sections as parts
 from fusion.reporting.insides import KINDS, cost_section, inside_sections, load
-from fusion.reporting.page import Section, Table, write_page
 from fusion.reporting.published import beside, experiments_dir
 from fusion.reporting.runs import Run, read_run
 

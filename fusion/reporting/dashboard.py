@@ -13,6 +13,7 @@ from fusion.analysis.sweep_jobs import read_jobs, swept_keys
 from fusion.errors import ConfigError, FusionError
 from fusion.job.config import plain
 from fusion.job.records import read_json
+from fusion.job.sweep import group_of
 from fusion.reporting.build import chosen, comparison, run_report, sweep_report
 from fusion.reporting.runs import Run, read_run
 from fusion.training.callbacks.loggers import has_account
@@ -105,7 +106,7 @@ def read_subject(kind: str, folder: Path, places: Mapping[str, Path]) -> Subject
         if not jobs:
             raise ConfigError(f"sweep={folder}: no job has results yet")
         runs = [read_run(folder / job.name, job.name) for job in jobs]
-        group = "/".join(folder.absolute().parts[-2:])
+        group = group_of(folder)
         text = f"{len(jobs)} runs over {', '.join(swept_keys(jobs))}."
         return Subject(kind, f"Sweep {group}", runs, swept_keys(jobs), f"Metric('Group') == '{group}'", text)
     if kind == "run":

@@ -19,7 +19,7 @@ from fusion.device import pick_device
 from fusion.errors import FusionError
 from fusion.job.config import instantiate
 from fusion.models.base import FusionModel
-from fusion.reporting.page import Section, Table, image_file
+from fusion.pages import Section, Table, image_file
 from fusion.reporting.runs import Run
 
 KINDS: dict[str, tuple[str, Callable[[Study], list[Path]], dict[str, Any], str]] = {

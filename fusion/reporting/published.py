@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fusion.reporting.page import Table
+from fusion.pages import Table
 
 LEDGER = "ledger.yaml"
 OTHER = ("task", "method", "experiment", "dataset")

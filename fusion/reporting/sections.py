@@ -9,8 +9,8 @@ import yaml
 from fusion.analysis.sweep import Table as SweepTable
 from fusion.analysis.sweep import as_markdown, choose, plotted
 from fusion.analysis.sweep_figure import sweep_figure
+from fusion.pages import Section, Table, figure, image_file
 from fusion.reporting.curves import draw_curves
-from fusion.reporting.page import Section, Table, figure, image_file
 from fusion.reporting.published import beside, experiments_dir, of_experiment
 from fusion.reporting.runs import Run
 

@@ -18,7 +18,8 @@ from fusion.files import markdown, write_csv, write_text
 from fusion.job.config import check, config_dir, instantiate, nearest, plain
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.measured import record
-from fusion.job.runs import RunFolder, given_overrides, read_results
+from fusion.job.resuming import given_overrides
+from fusion.job.runs import RunFolder, read_results
 from fusion.metrics import MetricKey, Suite, full_reference, info
 from fusion.models.base import FusionModel
 from fusion.models.color import check_color
@@ -28,8 +29,11 @@ from fusion.scoring.deep import DeepResults
 from fusion.training.callbacks.contact_sheet import ContactSheet
 from fusion.training.callbacks.prediction_writer import PredictionWriter
 from fusion.training.callbacks.progress import progress_bar
-from fusion.training.fit import build_trainer, check_metrics, hush
+from fusion.training.checks import check_metrics
+from fusion.training.fit import build_trainer
 from fusion.training.opening import Opening
+from fusion.training.quiet import hush
+from fusion.training.wandb_staging import stage_in
 
 Row = dict[str, Any]
 LABELS: tuple[str, ...] = ("method", "dataset", "task", "name")
@@ -99,6 +103,7 @@ def _evaluate(
     recorded = model.run_name if isinstance(wanted, Checkpoint) else None
     downstream = instantiate(config.get("downstream"))
     run.accept()
+    stage_in(folder)
     metrics = [column.name for column in columns]
     loggers = open_loggers(config) if os.environ.get("RANK", "0") == "0" else []
     sheet = [ContactSheet(str(folder / "contact_sheet.png"))] if config["contact_sheet"] else []

@@ -1,7 +1,5 @@
-"""A leaderboard as one self-contained web page: sortable, with intervals, tests, conventions and pictures side by side."""
+"""A leaderboard as a web page: sortable, with intervals, tests, conventions and pictures side by side."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from markupsafe import Markup
 
+from fusion import pages
 from fusion.data.files.image import read_image, resize
-from fusion.files import write_text
 from fusion.metrics.bootstrap import interval, resamples
 from fusion.metrics.suites import Column
 from fusion.scoring.jobs import Job
@@ -20,10 +18,9 @@ from fusion.scoring.leaderboard import Leaderboard, Values
 from fusion.scoring.published import Published
 from fusion.scoring.tables import LEVEL
 
-ASSETS = Path(__file__).parent / "assets"
 RESAMPLES = 1000
-SCENES, HEIGHT, QUALITY = 6, 150, 80
-"""Pictures of so many scenes, so many pixels high, JPEG."""
+SCENES, HEIGHT = 6, 150
+"""Pictures of so many scenes, so many pixels high."""
 
 
 def write_page(
@@ -51,24 +48,15 @@ def write_page(
         DataError: a picture cannot be read.
     """
     title = f"{settings['suite']}: {len(board.methods)} methods on {len(board.images)} pairs"
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(str(settings.get('note') or ''))}</p>",
-        _table(board, values, published),
-        _legend(board),
-        _conventions(board, settings),
-        _tests(board),
-        _pictures(board, values, jobs),
+    table = Markup(_table(board, values, published) + _legend(board))
+    folded = {"How the numbers are made": _conventions(board, settings)}
+    if board.tests:
+        folded[f"Significance: {len(board.tests)} paired tests"] = _tests(board)
+    sections = [
+        pages.Section("", markup=table, folded=folded),
+        pages.Section("Pictures", strips=_pictures(board, values, jobs)),
     ]
-    style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    html = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>\n{style}</style></head>\n<body><main>\n"
-        + "\n".join(part for part in parts if part)
-        + f"\n</main><script>\n{script}</script></body></html>\n"
-    )
-    return write_text(path, html)
+    return pages.write_page(title, str(settings.get("note") or ""), sections, path)
 
 
 def mean_intervals(board: Leaderboard, values: Values) -> dict[str, dict[str, tuple[float, float] | None]]:
@@ -115,7 +103,7 @@ def _table(board: Leaderboard, values: Values, published: Published) -> str:
                 cells.append(f"<td>{'' if value is None else f'{value:.{column.decimals}f}'}</td>")
             lines.append(f"<tr>{''.join(cells)}</tr>")
         body += f'<tbody class="published">{"".join(lines)}</tbody>'
-    return f'<div class="wide"><table id="board"><thead><tr>{"".join(heads)}</tr></thead>{body}</table></div>'
+    return f'<div class="scroll"><table class="board"><thead><tr>{"".join(heads)}</tr></thead>{body}</table></div>'
 
 
 def _cell(board: Leaderboard, method: str, column: Column, bounds: tuple[float, float] | None, test: Any) -> str:
@@ -143,66 +131,42 @@ def _legend(board: Leaderboard) -> str:
         else ""
     )
     return (
-        '<p class="legend">Means over the pairs; small: 95% bootstrap interval of the mean '
+        '<p class="note">Means over the pairs; small: 95% bootstrap interval of the mean '
         f"({RESAMPLES} resamples of the pairs).{ranked} Click a heading to sort.</p>"
     )
 
 
-def _conventions(board: Leaderboard, settings: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{escape(column.heading)}</th><td>{escape(column.policy)}</td></tr>'
-        for column in board.suite.columns
-    )
-    made_by = escape(f"{settings['version']}; {settings['precision']}; {settings['sizes']}")
-    return (
-        f"<details><summary>How the numbers are made</summary><p>{made_by}</p>"
-        f"<table><thead><tr><th>column</th><th>metric, convention, colour</th></tr></thead><tbody>{rows}</tbody></table></details>"
-    )
+def _conventions(board: Leaderboard, settings: Mapping[str, Any]) -> pages.Table:
+    rows = [[column.heading, column.policy] for column in board.suite.columns]
+    made_by = f"{settings['version']}; {settings['precision']}; {settings['sizes']}"
+    return pages.Table(["column", "metric, convention, colour"], rows, made_by)
 
 
-def _tests(board: Leaderboard) -> str:
-    if not board.tests:
-        return ""
+def _tests(board: Leaderboard) -> pages.Table:
     labels = {str(column.key): column.heading for column in board.suite.columns}
-    rows = "".join(
-        f'<tr><th scope="row">{escape(labels[test.column])}</th><td>{escape(test.best)}</td><td>{escape(test.method)}</td>'
-        f"<td>{test.p:.3g}</td><td>{test.p_holm:.3g}</td></tr>"
-        for test in board.tests
-    )
-    heads = "".join(f"<th>{name}</th>" for name in ("metric", "best", "method", "p", "p, Holm"))
-    return (
-        f"<details><summary>Significance: {len(board.tests)} paired tests</summary>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></details>"
-    )
+    rows = [[labels[t.column], t.best, t.method, f"{t.p:.3g}", f"{t.p_holm:.3g}"] for t in board.tests]
+    return pages.Table(["metric", "best", "method", "p", "p, Holm"], rows)
 
 
-def _pictures(board: Leaderboard, values: Values, jobs: Sequence[Job]) -> str:
+def _pictures(board: Leaderboard, values: Values, jobs: Sequence[Job]) -> dict[str, list[pages.Picture]]:
     files = {(job.method, job.image): job.files for job in jobs}
     count = min(SCENES, len(board.images))
     scenes = [board.images[place * len(board.images) // count] for place in range(count)]
     first = board.suite.columns[0]
     order = sorted(board.methods, key=board.mean_rank.__getitem__)
-    rows = []
+    strips = {}
     for scene in scenes:
         a, b, _ = files[(order[0], scene)]
-        figures = [_figure(a, "a", ""), _figure(b, "b", "")]
+        shown = [_picture(a, "a"), _picture(b, "b")]
         for method in order:
             value = values[method][scene][str(first.key)]
-            figures.append(_figure(files[(method, scene)][2], method, f"{first.label} {value:.{first.decimals}f}"))
-        rows.append(f'<section><h3>{escape(scene)}</h3><div class="strip">{"".join(figures)}</div></section>')
-    return f"<h2>Pictures</h2>{''.join(rows)}"
+            shown.append(_picture(files[(method, scene)][2], method, f"{first.label} {value:.{first.decimals}f}"))
+        strips[scene] = shown
+    return strips
 
 
-def _figure(path: Path, name: str, note: str) -> str:
+def _picture(path: Path, name: str, note: str = "") -> pages.Picture:
     pixels = read_image(path).pixels
     height = min(HEIGHT, pixels.shape[-2])
     width = max(1, round(pixels.shape[-1] * height / pixels.shape[-2]))
-    small = resize(pixels.contiguous(), (height, width)).permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(small).save(buffer, "JPEG", quality=QUALITY)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    caption = escape(name) + (f"<small>{escape(note)}</small>" if note else "")
-    return (
-        f'<figure><img width="{width}" height="{height}" alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return pages.small_picture(resize(pixels.contiguous(), (height, width)).permute(1, 2, 0).numpy(), name, note)

@@ -3,7 +3,6 @@
 import inspect
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,49 +21,18 @@ from fusion.job.config import check, first_line, flatten, instantiate
 from fusion.job.launch import check_shared_folder, launch, launched, process_count
 from fusion.job.records import checkpoint_to_continue
 from fusion.job.resolvers import job_label
-from fusion.job.runs import (
-    RunFolder,
-    check_resumable,
-    fingerprint,
-    given_overrides,
-    read_results,
-    recorded_again,
-    resume_checkpoint,
-)
+from fusion.job.resuming import check_resumable, fingerprint, given_overrides, resume_checkpoint
+from fusion.job.runs import RunFolder, read_results, recorded_again
 from fusion.models.base import FusionModel
 from fusion.models.trained import TrainedModel
 from fusion.training.callbacks.best_epoch import best_epoch
 from fusion.training.callbacks.checkpoints import LastCheckpoint
 from fusion.training.checkpoint_io import AtomicCheckpointIO
+from fusion.training.checks import check_crops, check_metrics, check_monitor, check_sharding, check_training_data
 from fusion.training.dry_run import dry_run_data
 from fusion.training.opening import Opening
-
-KNOWN_NOISE = (
-    ".*It is recommended to use `self.log.*sync_dist=True.*",  # our epoch means are the same on every rank
-    ".*does not have many workers.*",  # a matter of the configuration
-    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
-    ".*The `srun` command is available.*",
-    ".*LeafSpec.*is deprecated.*",
-)
-
-KNOWN_LINES = (
-    "Tip:",
-    "GPU available:",
-    "TPU available:",
-    "HPU available:",
-    "LOCAL_RANK:",
-    "Initializing distributed:",
-    "distributed_backend=",
-    "All distributed processes registered",
-    "--------------------",
-    "`Trainer.fit` stopped:",
-    "Restoring states from",
-    "Restored all states",
-    "Loaded model weights",
-    "Using bfloat16 Automatic Mixed Precision",
-    "Using 16bit Automatic Mixed Precision",
-)
-"""Lines of Lightning that our own first lines say better, or that say nothing."""
+from fusion.training.quiet import hush
+from fusion.training.wandb_staging import stage_in
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -81,6 +49,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     config = check(cfg)
     check_metrics(config["evaluation"])
+    check_sharding(config)
     folder = Path(config["paths"]["output_dir"])
     processes = process_count(config["trainer"])
     overrides = given_overrides()
@@ -92,6 +61,7 @@ def train(cfg: DictConfig) -> float | None:
         return read_results(folder).get("value")
     check_shared_folder()
     run = RunFolder(folder, config, resuming=checkpoint is not None, overrides=overrides)
+    stage_in(folder)
     status = "failed"
     loggers: list[Logger] = []
     started = Started(run.accept)
@@ -156,15 +126,6 @@ def _requeued(folder: Path, overrides: list[str]) -> str | None:
     return None if kept is None else str(kept)
 
 
-def check_job(cfg: DictConfig) -> None:
-    """Refuse a job of a sweep that cannot work.
-
-    Raises:
-        FusionError: says why.
-    """
-    check_metrics(check(cfg)["evaluation"])
-
-
 def _fit(
     config: dict[str, Any], run: RunFolder, checkpoint: Path | None, loggers: list[Logger], started: Started
 ) -> float | None:
@@ -173,6 +134,7 @@ def _fit(
     seed_everything(config["seed"], workers=True, verbose=False)
     model = model_to_train(config)
     check_monitor(model, config)
+    check_crops(model, config["data"])
     data = dry_run_data(config) if config["trainer"].get("fast_dev_run") else instantiate(config["data"])
     check_training_data(data)
     loggers += [_build_logger(node, run) for node in _chosen(config.get("logger"))]
@@ -219,62 +181,6 @@ def _fit(
         }
     )
     return value
-
-
-def hush() -> None:
-    """Leave out warnings and advertisements of Lightning that do not concern our users."""
-    for message in KNOWN_NOISE:
-        warnings.filterwarnings("ignore", message)
-    for package in ("pytorch", "fabric"):
-        for module in ("utilities.rank_zero", "utilities.distributed", "utilities.seed"):
-            logger = logging.getLogger(f"lightning.{package}.{module}")
-            if not any(getattr(item, "__name__", "") == "_no_tips" for item in logger.filters):
-                logger.addFilter(_no_tips)
-
-
-def _no_tips(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in KNOWN_LINES)
-
-
-def check_metrics(evaluation: Mapping[str, Any]) -> None:
-    """Refuse unknown metrics and conventions before anything is built.
-
-    Raises:
-        ConfigError: names the nearest known one.
-    """
-    from fusion.metrics import check_metrics as check_names
-
-    check_names(evaluation["metrics"], evaluation["convention"])
-
-
-def check_monitor(model: TrainedModel, config: Mapping[str, Any]) -> None:
-    """Refuse a monitored metric that this model's validation does not compute.
-
-    Raises:
-        ConfigError: lists what it computes.
-    """
-    monitored = (config.get("monitor") or {}).get("metric")
-    if monitored is None or not isinstance(model, FusionModel):
-        return
-    if type(model).validation_step is not FusionModel.validation_step:
-        return
-    if monitored.startswith("val/") and monitored.rsplit("/", 1)[-1] not in model.eval_metrics:
-        known = ", ".join(f"val/{name}" for name in model.eval_metrics)
-        raise ConfigError(f"monitor.metric={monitored} is not computed; evaluation.metrics give {known}")
-
-
-def check_training_data(data: Any) -> None:
-    """Refuse data that are for testing only.
-
-    Raises:
-        ConfigError: says how to train on them all the same.
-    """
-    parts = getattr(data, "parts", None)
-    if parts is None or parts["train"]:
-        return
-    names = [name for part in ("test", "val") for name in parts[part]]
-    how = f": +data/set@data.train.{names[0]}={names[0]} trains on the test pairs" if names else ""
-    raise ConfigError(f"data.train is empty, there is nothing to train on; choose data with a training part{how}")
 
 
 def model_to_train(config: Mapping[str, Any]) -> TrainedModel:

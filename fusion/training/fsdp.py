@@ -8,8 +8,8 @@ import torch.distributed as dist
 from lightning import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from timm.models.vision_transformer import Block
-from torch import Tensor
-from torch.distributed.fsdp import fully_shard
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 
@@ -18,6 +18,10 @@ class FSDP(ModelParallelStrategy):
 
     Each transformer block is a unit that is gathered while it works; what lies between the blocks is one more. Checkpoints
     are whole, so that they load without FSDP. Frozen parameters are sharded too.
+
+    Validation and test gather the parameters once, before the first pair: ranks have different numbers of pairs, and of
+    passes per pair, and a rank that has done its share would leave the others waiting for its part of a block. Gradients
+    and optimiser states, which are most of the memory, stay shared out.
 
     Args:
         reshard_after_forward: give parameters back between forward and backward: less memory, more messages.
@@ -57,6 +61,44 @@ class FSDP(ModelParallelStrategy):
             self._shard(module, mesh, scalars)
         super().setup(trainer)
 
+    def on_validation_start(self) -> None:
+        """Gather the parameters."""
+        self._gather()
+
+    def on_validation_end(self) -> None:
+        """Share the parameters out again."""
+        self._share_out()
+
+    def on_test_start(self) -> None:
+        """Gather the parameters."""
+        self._gather()
+
+    def on_test_end(self) -> None:
+        """Share the parameters out again."""
+        self._share_out()
+
+    def on_predict_start(self) -> None:
+        """Gather the parameters."""
+        self._gather()
+
+    def on_predict_end(self) -> None:
+        """Share the parameters out again."""
+        self._share_out()
+
+    def _gather(self) -> None:
+        for unit in self._units():
+            unit.set_reshard_after_forward(False, recurse=False)
+            unit.unshard()
+
+    def _share_out(self) -> None:
+        for unit in self._units():
+            unit.reshard()
+            unit.set_reshard_after_forward(self.reshard_after_forward, recurse=False)
+
+    def _units(self) -> list[FSDPModule]:
+        assert self.lightning_module is not None
+        return [module for module in self.lightning_module.modules() if isinstance(module, FSDPModule)]
+
     def _shard(self, module: Any, mesh: Any, scalars: set[Any]) -> None:
         fully_shard(module, mesh=mesh, reshard_after_forward=self.reshard_after_forward, ignored_params=scalars)
 
@@ -65,6 +107,11 @@ def _average_gradient(parameter: Tensor) -> None:
     assert parameter.grad is not None
     dist.all_reduce(parameter.grad)
     parameter.grad /= dist.get_world_size()
+
+
+def own_class(module: nn.Module) -> type:
+    """Class of a module, without the one that FSDP puts over it."""
+    return next(cls for cls in type(module).__mro__ if not issubclass(cls, FSDPModule))
 
 
 def sharded(trainer: Trainer) -> bool:

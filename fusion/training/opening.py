@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from fusion.errors import DataError
+from fusion.training.fsdp import own_class
 
 
 class Opening(Callback):
@@ -39,7 +40,7 @@ class Opening(Callback):
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
         print(
-            f"model {self.name} ({type(module).__name__}): {millions(trained)} parameters trained, {millions(frozen)} frozen"
+            f"model {self.name} ({own_class(module).__name__}): {millions(trained)} parameters trained, {millions(frozen)} frozen"
         )
         if data := describe_data(getattr(trainer.datamodule, "parts", {}), parts):  # type: ignore[attr-defined]
             print(f"data: {data}")

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from fusion.data.batch import TASKS
+from fusion.errors import DataError
 from fusion.job.config import check, config_dir, instantiate
 
 GROUPS = ("router", "expert", "adapter", "loss", "backbone")
@@ -50,6 +51,12 @@ def test_part_trains_in_the_model(tiny, group, option):
         model.zero_grad()
         assert train_step(model, task).isfinite()
         check_gradients(model)
+
+
+def test_windows_refuse_other_sides_in_one_line(tiny):
+    model = instantiate(tiny())
+    with pytest.raises(DataError, match="images of 64x112 pixels: .* multiples of 112; train with data.crop_size=112"):
+        model(*torch.rand(2, 1, 3, 64, 112), "vif")
 
 
 @pytest.mark.parametrize(("group", "option"), LARGE)

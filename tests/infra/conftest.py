@@ -97,7 +97,7 @@ def door(
 @pytest.fixture
 def offline() -> Callable[[Path], Any]:
     """Read the offline W&B run of a run folder."""
-    spec = importlib.util.spec_from_file_location("wandb_file", Path(__file__).with_name("wandb_file.py"))
+    spec = importlib.util.spec_from_file_location("wandb_file", ROOT / "experiments" / "lab" / "wandb_file.py")
     assert spec is not None and spec.loader is not None
     module = sys.modules["wandb_file"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from fusion.job.config import config_dir
 from fusion.job.records import job_state
+from fusion.job.sweep import group_of
 
 Door = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,7 @@ def test_a_search_keeps_its_study_drops_the_impossible_and_goes_on(
     door: Door, tiny_overrides: list[str], tmp_path: Path
 ) -> None:
     search = [*tiny_overrides, *QUICK, "hydra/sweeper=optuna", "model.limit=4", "model.width=2,8", "monitor.mode=min"]
+    search += ["data.batch_size=interval(1,2)", "model.backbone_seed=interval(1,9)"]  # whole numbers
     search += [
         "optimizer.lr=tag(log,interval(1e-4,1e-2))",
         f"hydra.sweep.dir={tmp_path}",
@@ -34,10 +37,20 @@ def test_a_search_keeps_its_study_drops_the_impossible_and_goes_on(
     assert "0 of 2 trials finished, minimize what training gives back" in first.out
     assert "best of 2 trials: " in first.out and "model.width=2" in first.out
     assert [job_state(tmp_path / name) for name in "01"] == ["finished", "finished"]
+    for name in "01":
+        config = OmegaConf.load(tmp_path / name / "config.yaml")
+        assert config.data.batch_size in (1, 2) and config.model.backbone_seed in range(1, 10)
+        assert isinstance(config.model.backbone_seed, int) and 1e-4 <= config.optimizer.lr <= 1e-2
     (tmp_path / "1" / "job.json").write_text(json.dumps({"status": "running"}))
     (tmp_path / "1" / "results.json").unlink()
     again = door("train", "-m", *search, "hydra.sweeper.n_trials=2")
     assert again.status == 0 and "2 of 2 trials finished" in again.out and not (tmp_path / "2").exists()
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    further = door("train", *tiny_overrides[:2], f"resume={moved}", "hydra.sweeper.n_trials=3")  # still a search
+    assert further.status == 0, further.err
+    groups = {json.loads((moved / "sweep.json").read_text())["group"], group_of(moved)}
+    assert groups == {f"{tmp_path.parent.name}/{tmp_path.name}"}  # as W&B knows the jobs from before the move
+    assert "2 of 3 trials finished" in further.out and job_state(moved / "2") == "finished"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +91,7 @@ def test_a_missing_package_gets_one_line(
         (["model.width=4"], "nothing to search"),
         (["model.width=2,4", "hydra.sweeper.sampler=best"], "hydra.sweeper.sampler=best: expected one of tpe"),
         (["optimizer.lr=interval(0.1,0.01)"], "optimizer.lr"),
+        (["data.batch_size=interval(1,2.5)"], "data.batch_size: interval(1,2.5): this key takes whole numbers"),
     ],
 )
 def test_searches_that_cannot_be_are_refused(
@@ -135,20 +149,6 @@ def test_the_torchrun_example_trains_and_resumes(tiny_overrides: list[str], tmp_
     done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "results.json").read_text())["global_step"] == 4
-
-
-@pytest.mark.slow
-def test_fsdp_trains_on_two_processes_and_resumes(process: Door, tiny_overrides: list[str], tmp_path: Path) -> None:
-    sharded = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
-    sharded += ["trainer.strategy.process_group_backend=gloo", "callbacks.ema=null"]
-    given = [line for line in tiny_overrides if not line.startswith(("trainer=", "trainer.max_epochs"))]
-    done = process("train", *given, *sharded, "trainer.max_epochs=1", f"run_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    more = process("train", *given[:2], f"resume={tmp_path}", "trainer.max_epochs=2")
-    assert more.returncode == 0, more.stderr
-    assert json.loads((tmp_path / "results.json").read_text())["global_step"] == 6
-    averaged = process("train", *given, *[o for o in sharded if "ema" not in o], f"run_dir={tmp_path / 'ema'}")
-    assert averaged.returncode == 2 and "add callbacks.ema=null" in averaged.stderr
 
 
 def test_the_sweep_that_wandb_drives_composes() -> None:

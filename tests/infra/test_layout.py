@@ -18,7 +18,7 @@ COMMANDS = ("train", "evaluate", "predict", "score", "benchmark", "analyze", "re
             "data.__main__")  # fmt: skip
 LEVELS = (
     ("errors", "version", "files", "lazy", "names", "parts"),
-    ("hub", "job", "device", "images", "ranks"),
+    ("hub", "job", "device", "images", "ranks", "pages"),
     ("metrics", "data", "layers", "moe"),
     ("losses",),
     ("models",),

@@ -14,7 +14,7 @@ import torch
 from fusion import load_model
 from fusion.errors import FusionError
 from fusion.job.recorded import check_recorded_arguments, check_recorded_model, check_recorded_overrides
-from fusion.job.runs import resume_overrides
+from fusion.job.resuming import resume_overrides
 
 Door = Callable[..., Any]
 

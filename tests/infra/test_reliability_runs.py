@@ -19,7 +19,8 @@ import torch
 
 from fusion.errors import ConfigError, FusionError
 from fusion.files import _HOST, atomic
-from fusion.job.runs import RunFolder, given_overrides
+from fusion.job.resuming import given_overrides
+from fusion.job.runs import RunFolder
 from fusion.scoring.journal import Journal
 from fusion.training import checkpoint_io
 from fusion.training.callbacks import BestCheckpoint

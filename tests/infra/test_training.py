@@ -75,16 +75,20 @@ def test_a_run_leaves_everything_in_its_folder(door: Door, tiny_overrides: list[
 
 
 def test_killed_and_resumed_equals_undisturbed(
-    door: Door, process: Door, tiny_overrides: list[str], tmp_path: Path
+    door: Door, process: Door, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed, killed, temporary = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "temporary"
+    temporary.mkdir()
     ema = "callbacks.ema.eval=true"
     assert door("train", *tiny_overrides, ema, f"run_dir={undisturbed}").status == 0
 
     kill = f"+callbacks.kill={{_target_: tinyfusion.KillAt, step: 9, marker: {tmp_path / 'killed_once'}}}"
     every = "callbacks.last.every_n_train_steps=4"
-    first = process("train", *tiny_overrides, ema, every, kill, f"run_dir={killed}")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    first = process("train", *tiny_overrides, ema, every, kill, "logger=csv_wandb", f"run_dir={killed}")
     assert first.returncode == -signal.SIGKILL
+    assert not list(temporary.glob("*wandb*")), "a killed process leaves W&B's folders in its run folder"
+    assert (killed / ".wandb_media_0").is_dir() and (killed / ".wandb_artifacts_0").is_dir()
     assert load(killed)["global_step"] == 8  # in the middle of the second epoch
     assert json.loads((killed / "run.json").read_text())["parts"][0]["status"] == "running"
 

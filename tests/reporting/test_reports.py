@@ -15,10 +15,10 @@ from PIL import Image
 
 from fusion.errors import ConfigError, DataError
 from fusion.job.measured import record
+from fusion.pages import Picture, Section, Table, image_file, write_page
 from fusion.reporting.build import comparison, run_report, sweep_argument, sweep_report
 from fusion.reporting.curves import draw_curves, panels
 from fusion.reporting.dashboard import build_report, build_workspace, read_subject
-from fusion.reporting.page import Picture, Section, Table, image_file, write_page
 from fusion.reporting.published import beside, entries, experiments_dir, of_experiment
 from fusion.reporting.runs import read_run
 

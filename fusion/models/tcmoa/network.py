@@ -9,7 +9,7 @@ from timm.layers import RelPosBias
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, DataError
 from fusion.layers.mae import MAE
 from fusion.layers.normalize import ImageNetNormalize
 from fusion.models.output import FusionOutput
@@ -169,7 +169,15 @@ class TCMoANetwork(nn.Module):
 
         Returns:
             `FusionOutput` with prompts and routings of the encoder's sites, then the decoder's.
+
+        Raises:
+            DataError: other sides.
         """
+        if a.shape[2] % self.size_multiple or a.shape[3] % self.size_multiple:
+            raise DataError(
+                f"images of {a.shape[2]}x{a.shape[3]} pixels: TC-MoA's windows take sides that are multiples of "
+                f"{self.size_multiple}; train with data.crop_size={self.size_multiple}, or resize the sets"
+            )
         output = FusionOutput(fused=a)
         names = [f"{stage}.{block}" for stage in ("encoder", "decoder") for block in getattr(self, stage).sites]
         tasks = per_site(task, names)

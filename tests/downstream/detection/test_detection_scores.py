@@ -9,7 +9,7 @@ from fusion.downstream.detection import DetectionScores, DetectorTraining
 from fusion.errors import ConfigError, DataError
 from fusion.layers.faster_rcnn import FasterRCNN
 from fusion.models.baselines import Average
-from fusion.training.fit import check_monitor
+from fusion.training.checks import check_monitor
 
 SMALL = {
     "backbone": "resnet18",
