@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,8 +149,16 @@ def run(
 
 def _child(command: str, arguments: list[str], out: Path, err: Path, change: Callable[[], Any] | None) -> None:
     os.setsid()
-    tracker = resource_tracker._resource_tracker  # the parent's is no child of this process: workers need another
-    tracker._fd = tracker._pid = None  # type: ignore[attr-defined]
+    # The parent's helpers are no children of this process: its workers need others.
+    for helper in (resource_tracker._resource_tracker, forkserver._forkserver):
+        for name in set(vars(helper)) & {
+            "_fd",
+            "_pid",
+            "_forkserver_address",
+            "_forkserver_alive_fd",
+            "_forkserver_pid",
+        }:
+            setattr(helper, name, None)
     for path, descriptor in ((out, 1), (err, 2)):
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, descriptor)
