@@ -337,7 +337,7 @@ def takes_whole_numbers(cfg: DictConfig, command: str, key: str) -> bool:
         return any(map(rule.accepts, (0, 1, 8))) and not any(map(rule.accepts, (0.5, 1.5)))
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else None
-    if not OmegaConf.is_dict(node) or "_target_" not in node:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
         return False
     hint = target_hints(locate(str(node["_target_"]), parent)).get(name)
     return fits(1, hint) and not fits(1.5, hint)

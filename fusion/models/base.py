@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -158,6 +158,7 @@ class FusionModel(TrainedModel, ABC):
             return fuse_many(self, a, task, many, color, range, max_memory, **controls)
         if b is None:
             raise DataError("fuse needs two sources, fuse(a, b), or a list of them: fuse([a, b, c], task=...)")
+        a = cast(Image, a)
         self.refuse_untrained()
         check_color(color)
         limit = memory_limit(self.max_memory if max_memory is None else max_memory, self.device)

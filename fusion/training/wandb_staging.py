@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 DATA_DIR = "WANDB_DATA_DIR"
 _given: list[str] = []  # what this module has set it to
@@ -26,7 +27,10 @@ def stage_in(run_folder: Path) -> None:
         os.environ[DATA_DIR] = _given[0]
     private = sys.modules.get("wandb.sdk.data_types._private")
     artifact = getattr(sys.modules.get("wandb"), "Artifact", None)
-    stagings = {"media": getattr(private, "MEDIA_TMP", None), "artifacts": getattr(artifact, "_TMP_DIR", None)}
+    stagings: dict[str, Any] = {
+        "media": getattr(private, "MEDIA_TMP", None),
+        "artifacts": getattr(artifact, "_TMP_DIR", None),
+    }
     for name, staging in stagings.items():
         if not hasattr(staging, "cleanup"):  # not imported, or another version of W&B
             continue

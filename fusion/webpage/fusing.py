@@ -148,10 +148,13 @@ def fuse_files(
         file, lost = write_raster(folder / f"{Path(a).stem[:80]}_fused{'.png' if simple else '.tif'}", raster)
     notes = [*sources.notes, *lost]
     color_used = [line.removeprefix("auto: ") for line in dict.fromkeys(output.extras.get("color", ()))]
-    views = [_view(image) for image in sources.images] + [_view(output.fused.detach().float().cpu())]
-    scores, said = scores_of(*views)
+    first, second = (_view(image) for image in sources.images)
+    fused = _view(output.fused.detach().float().cpu())
+    scores, said = scores_of(first, second, fused)
     return Result(
-        *(shown(view) for view in views),
+        shown(first),
+        shown(second),
+        shown(fused),
         file,
         scores,
         prompt_maps(output),
@@ -192,7 +195,8 @@ def scores_of(a: Tensor, b: Tensor, fused: Tensor) -> tuple[dict[str, float], li
         images = [F.interpolate(image, size, mode="bilinear", antialias=True) for image in images]
         said.append(f"scores are of the pictures shrunk to {size[1]} x {size[0]}")
     try:
-        values = score(*(image.clamp(0, 1) for image in images), list(SCORES), dtype=torch.float32)
+        first, second, result = (image.clamp(0, 1) for image in images)
+        values = score(first, second, result, list(SCORES), dtype=torch.float32)
     except FusionError as error:
         return {}, [f"no scores: {error}"]
     return values, said

@@ -69,7 +69,8 @@ def _is_sound(trainer: Trainer, exception: BaseException) -> bool:
 def _is_last_epoch(trainer: Trainer) -> bool:
     """Whether the training ends with the epoch that has been processed."""
     loop, (steps, epochs) = trainer.fit_loop, (trainer.max_steps, trainer.max_epochs)
-    by_count = 0 <= steps <= trainer.global_step or 0 <= (epochs or -1) <= loop.epoch_progress.current.processed
+    current: Any = loop.epoch_progress.current
+    by_count = 0 <= steps <= trainer.global_step or 0 <= (epochs or -1) <= current.processed
     return by_count or (trainer.should_stop and loop._can_stop_early)
 
 
@@ -143,7 +144,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training that was killed between its last epoch and its end: Lightning skips it when it is resumed."""
-        progress = trainer.fit_loop.epoch_progress
+        progress: Any = trainer.fit_loop.epoch_progress
         if self._ended or sharded(trainer) or progress.total.completed == progress.total.processed:
             return
         progress.total.completed = progress.total.processed
