@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="f1c33616b342621fd1732bd44faedebf4340fc54e467303dc4db706f67c11359",
+        sha256="c768e95f104ea186f5dd10ef84d5b34cd1371888ae95e94ada792f93e1b11357",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",

@@ -1,9 +1,9 @@
-"""Half-way between the classic start and a trained checkpoint, as the weights that the package ships.
+"""Between the classic start and a trained checkpoint, task by task, as the weights that the package ships.
 
-    python experiments/tcmoa_pyramid/blend.py RUN/checkpoints/last.ckpt fusion/weights/tcmoa_pyramid.safetensors --share 0.5
+    python experiments/tcmoa_pyramid/blend.py RUN/checkpoints/last.ckpt fusion/weights/tcmoa_pyramid.safetensors --share 0.5 1 0.5
 
-Weights of the cues, gains and chroma are interpolated; the heads of the experts, which start at zero, are scaled.
-All else stays as trained.
+Weights of the cues, gains and chroma are interpolated; the heads of the experts, which start at zero, are scaled. Each has a row
+per task. All else stays as trained.
 """
 
 import argparse
@@ -21,17 +21,26 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument(
-        "--share", type=float, default=0.5, help="of the training; 1 is the checkpoint, 0 the classic start"
+        "--share",
+        type=float,
+        nargs="+",
+        default=[0.5],
+        help="of the training, one for all tasks or one each (vif mef mff); 1 is the checkpoint, 0 the classic start",
     )
     arguments = parser.parse_args()
     start = load_model("tcmoa_pyramid", overrides=["model.weights=null"]).network.state_dict()
-    end = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=["model.weights=null"]).network.state_dict()
-    blended = dict(end)
-    for name in end:
+    trained = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=["model.weights=null"])
+    tasks = len(trained.tasks)
+    if len(arguments.share) not in (1, tasks):
+        parser.error(f"--share takes 1 or {tasks} numbers, for {', '.join(trained.tasks)}")
+    shares = torch.tensor(arguments.share).expand(tasks)
+    blended = dict(trained.network.state_dict())
+    for name, end in blended.items():
+        share = shares.view(-1, *[1] * (end.ndim - 1))
         if name.endswith((".cue_weights", ".gain", "chroma")):
-            blended[name] = start[name].lerp(end[name], arguments.share)
+            blended[name] = start[name].lerp(end, share)
         elif name.endswith(".head"):
-            blended[name] = arguments.share * end[name]
+            blended[name] = share * end
     state = {name: value.to(torch.float16) for name, value in blended.items()}
     digest = save_weights(state, arguments.weights, {"source": "experiments/tcmoa_pyramid"})
     print(

@@ -8,13 +8,21 @@ from fusion.losses.mef_ssim import mef_ssim
 from fusion.losses.patches import sharper_patches
 from fusion.losses.regions import box_mask, max_sobel_l1, region_pixel_l1
 from fusion.losses.structure import ssim
-from fusion.losses.tone import dull_targets, out_of_range, roughness, salient_mean, tone_distance
+from fusion.losses.tone import (
+    dull_targets,
+    inverted_tone,
+    out_of_range,
+    roughness,
+    salient_mean,
+    tone_distance,
+)
 
 __all__ = [
     "box_mask",
     "color_gradient",
     "dull_targets",
     "edge_preservation",
+    "inverted_tone",
     "max_gradient_l1",
     "max_pixel_l1",
     "max_sobel_l1",

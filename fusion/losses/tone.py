@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion.layers.box import pool
+
 
 def roughness(prompts: Tensor) -> Tensor:
     """Mean squared difference of neighbouring prompts `(B, 2, h, w)`; scalar."""
@@ -57,3 +59,35 @@ def dull_targets(fused: Tensor, infrared: Tensor, share: float = 0.9, deviations
     level = infrared.mean((-2, -1), keepdim=True) + deviations * infrared.std((-2, -1), keepdim=True)
     hot = ((infrared - level) / 0.05).sigmoid()
     return (hot * (share * infrared - fused).clamp_min(0)).mean()
+
+
+def inverted_tone(
+    fused: Tensor, sources: Tensor, side: int = 8, reach: tuple[int, ...] = (1, 2, 4, 8), tolerance: float = 0.02
+) -> Tensor:
+    """How much a fused picture reverses what both sources agree on; scalar.
+
+    Where no source calls the first of two places darker and one calls it brighter, the fused picture must not make it darker: no
+    dark cloud on a wall that is saturated in one exposure and black in the other, no meadow that is light here and dark there.
+
+    Args:
+        fused: `(B, 1, H, W)` luma in [0, 1].
+        sources: `(B, 2, H, W)`.
+        side: places are squares of so many pixels.
+        reach: distances of the two places, in squares, along rows and columns.
+        tolerance: differences that count as none.
+    """
+    side = min(side, *fused.shape[-2:])
+    tones = torch.cat([pool(sources, side), pool(fused, side)], dim=1)
+    total, count = torch.zeros((), device=fused.device), 0
+    for axis in (-2, -1):
+        for step in reach:
+            if (length := tones.shape[axis] - step) < 1:
+                continue
+            change = tones.narrow(axis, step, length) - tones.narrow(axis, 0, length)
+            of_sources, of_fused = change[:, :2], change[:, 2:]
+            for sign in (1, -1):
+                rises = sign * of_sources
+                agreed = (rises.amin(1, keepdim=True) >= -tolerance) & (rises.amax(1, keepdim=True) > tolerance)
+                total = total + (agreed * (-sign * of_fused - tolerance).clamp_min(0).square()).mean()
+            count += 1
+    return total / max(count, 1)

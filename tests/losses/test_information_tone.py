@@ -53,6 +53,8 @@ def test_tone_terms_are_zero_where_nothing_is_wrong():
     assert L.out_of_range(mean, SOURCES) == 0
     assert L.tone_distance(L.salient_mean(SOURCES), SOURCES) == 0
     assert L.dull_targets(B[:, None], B[:, None]) == 0
+    assert L.inverted_tone(mean, SOURCES) == 0
+    assert L.inverted_tone(0.2 + 0.5 * SOURCES.amax(1, keepdim=True), SOURCES) == 0
 
 
 def test_tone_terms_see_their_fault():
@@ -67,6 +69,25 @@ def test_tone_terms_see_their_fault():
     assert L.dull_targets(lost, hot) > 3 * L.dull_targets(hot * 0.9, hot)
 
 
+def test_a_dark_cloud_on_a_saturated_wall_is_inverted_tone():
+    """The right half is white in one exposure and black in the other, the left half just below white, and black."""
+    sources = torch.zeros(1, 2, 64, 64)
+    sources[:, 0, :, :32], sources[:, 0, :, 32:] = 0.8, 1.0
+    cloud, wall = sources[:, :1].clone(), sources.mean(1, keepdim=True)
+    cloud[..., 32:] = 0.1
+    assert L.inverted_tone(wall, sources) == 0
+    assert L.inverted_tone(cloud, sources) > 0.01
+    assert L.inverted_tone(cloud.flip(-1), sources.flip(-1)) == L.inverted_tone(cloud, sources)
+    assert L.inverted_tone(cloud.transpose(-2, -1), sources.transpose(-2, -1)) == L.inverted_tone(cloud, sources)
+    opposed = torch.stack([sources[:, 0], 1 - sources[:, 0]], dim=1)  # the sources disagree: either is right
+    assert L.inverted_tone(cloud, opposed) == 0
+
+
+def test_tone_terms_take_pictures_smaller_than_their_windows():
+    tiny = torch.rand(1, 2, 3, 5, generator=torch.Generator().manual_seed(3))
+    assert L.inverted_tone(tiny[:, :1], tiny) == 0
+
+
 @pytest.mark.parametrize(
     "term",
     [
@@ -76,6 +97,7 @@ def test_tone_terms_see_their_fault():
         lambda f: L.tone_distance(f, SOURCES.to(f)),
         lambda f: L.out_of_range(f - 0.3, SOURCES.to(f)),
         lambda f: L.dull_targets(f * 0.5, B[:, None].to(f)),
+        lambda f: L.inverted_tone(1 - f, SOURCES.to(f)),
     ],
 )
 def test_gradients_are_those_of_differences(term):

@@ -18,7 +18,7 @@ from fusion.models.tcmoa.losses import TCMoALoss, Terms
 SOFT = {"soft_mi": 1, "soft_en": 1, "soft_ce": -1}
 """Metrics of ours on soft histograms, and the sign of better."""
 REFERENCE = ("reference_l1", "reference_gradient", "reference_ssim")
-TONE = ("smooth", "tone", "range", "hot")
+TONE = ("smooth", "tone", "range", "hot", "inverted")
 LOGARITHMIC = ("qcv",)
 """Errors that spread over decades: their logarithms are compared."""
 STRENGTHS = ("ag", "sf", "ei", "sd")
@@ -127,11 +127,13 @@ class BenchmarkLoss(TCMoALoss):
         if "base" not in output.extras:
             return {}
         base, sources = output.extras["base"], output.extras["base_sources"]
+        fused, a, b = (luma(x).unsqueeze(1) for x in (output.fused, batch["a"], batch["b"]))
         functions = {
             "smooth": lambda: L.roughness(output.extras["base_prompts"]),
             "tone": lambda: L.tone_distance(base, sources),
             "range": lambda: L.out_of_range(base, sources),
-            "hot": lambda: L.dull_targets(luma(output.fused).unsqueeze(1), luma(batch["b"]).unsqueeze(1)),
+            "hot": lambda: L.dull_targets(fused, b),
+            "inverted": lambda: L.inverted_tone(fused, torch.cat([a, b], dim=1)),
         }
         return {name: table[name] * function() for name, function in functions.items() if table.get(name)}
 
