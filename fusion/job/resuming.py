@@ -52,14 +52,16 @@ def resume_checkpoint(resume: str | None) -> Path | None:
 def check_links(folder: Path) -> None:
     """Refuse a run folder whose files are links: what is written into them would change files elsewhere.
 
-    The folder itself may be a link, and so may folders in it, such as `checkpoints` on another disk, except `.hydra`.
+    The folder itself may be a link, and so may folders in it, such as `checkpoints` on another disk, except `.hydra`. Weights &
+    Biases leaves links to its logs in `wandb`, and puts new ones in their place when a run goes on.
 
     Raises:
         ConfigError: names the link.
     """
     for place, folders, files in os.walk(folder):
+        of_wandb = "wandb" in Path(place).relative_to(folder).parts
         for name in [*files, *(name for name in folders if name == ".hydra")]:
-            if os.path.islink(os.path.join(place, name)):
+            if os.path.islink(os.path.join(place, name)) and not (of_wandb and fnmatch(name, "debug*.log")):
                 raise ConfigError(
                     f"{os.path.join(place, name)}: is a link, which a resumed run would write through; copy the folder with "
                     "what its links point to (cp -rL)"

@@ -86,7 +86,15 @@ def test_a_run_folder_is_not_written_through_links(tmp_path: Path, link: str) ->
     (run / "checkpoints").rmdir()
     (run / "checkpoints").symlink_to(tmp_path / "disk")  # on another disk, as clusters want it
     (tmp_path / "newest").symlink_to(run)
+    logs = run / "wandb" / "offline-run-1" / "logs"  # as Weights & Biases leaves them
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(tmp_path / "disk" / "last.ckpt")
+    (run / "wandb" / "debug-internal.log").symlink_to("offline-run-1/logs/debug-internal.log")
+    (run / "wandb" / "latest-run").symlink_to("offline-run-1")
     assert resume_overrides([f"resume={tmp_path / 'newest'}"]) == [f"resume={tmp_path / 'newest'}"]
+    (run / "wandb" / "offline-run-1" / "output.log").symlink_to(tmp_path / "disk" / "last.ckpt")
+    with pytest.raises(FusionError, match="output.log: is a link"):
+        resume_overrides([f"resume={run}"])
 
 
 def test_archives_whose_parts_lie_upon_each_other_are_refused(tmp_path: Path) -> None:
