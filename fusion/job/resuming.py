@@ -52,17 +52,22 @@ def resume_checkpoint(resume: str | None) -> Path | None:
 def check_links(folder: Path) -> None:
     """Refuse a run folder whose files are links: what is written into them would change files elsewhere.
 
-    The folder itself may be a link, and so may folders in it, such as `checkpoints` on another disk, except `.hydra`.
+    The folder itself may be a link, and so may folders in it, such as `checkpoints` on another disk, except `.hydra`. W&B keeps
+    links to its logs in `wandb`, which a resumed run replaces rather than follows.
 
     Raises:
         ConfigError: names the link.
     """
     for place, folders, files in os.walk(folder):
+        if Path(place).name == "wandb":
+            folders.clear()
+            continue
         for name in [*files, *(name for name in folders if name == ".hydra")]:
-            if os.path.islink(os.path.join(place, name)):
+            path = Path(place, name)
+            if path.is_symlink():
                 raise ConfigError(
-                    f"{os.path.join(place, name)}: is a link, which a resumed run would write through; copy the folder with "
-                    "what its links point to (cp -rL)"
+                    f"{path}: is a link, which a resumed run would write through; copy the folder with what its links point "
+                    "to (cp -rL)"
                 )
 
 
