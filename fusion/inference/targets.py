@@ -103,7 +103,7 @@ def place_results(
         places.append((target, fixed))
     if len({target for target, _ in places}) < len(places):
         raise ConfigError(f"out={out}: two results would be written to one file; rename the sources")
-    make_folder(out.parent if one_file else out, f"out={out}")
+    make_folder(out.parent if one_file else out, f"out={out}", keep=False)
     return places
 
 

@@ -103,19 +103,23 @@ def _looks_typed(value: str) -> bool:
     return True
 
 
-def make_folder(folder: Path, key: str) -> None:
+def make_folder(folder: Path, key: str, keep: bool = True) -> None:
     """Make the folder of results and try it, before any work is done for them.
 
     Args:
         folder: made with its parents.
         key: what the user gave, `out=PLACE`, for the message.
+        keep: False only tries, and removes what was made: work that is refused leaves no empty folders.
 
     Raises:
         ConfigError: nothing can be written there.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        for path in made if not keep else ():
+            path.rmdir()
     except OSError as error:
         raise ConfigError(f"{key}: cannot be written ({error.strerror or error}); choose another place") from error

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion.layers.box import pool
-
 
 def roughness(prompts: Tensor) -> Tensor:
     """Mean squared difference of neighbouring prompts `(B, 2, h, w)`; scalar."""
@@ -77,7 +75,7 @@ def inverted_tone(
         tolerance: differences that count as none.
     """
     side = min(side, *fused.shape[-2:])
-    tones = torch.cat([pool(sources, side), pool(fused, side)], dim=1)
+    tones = F.avg_pool2d(torch.cat([sources, fused], dim=1), side, ceil_mode=True, count_include_pad=False)
     total, count = torch.zeros((), device=fused.device), 0
     for axis in (-2, -1):
         for step in reach:

@@ -82,7 +82,8 @@ def test_inputs_of_all_kinds_agree() -> None:
         (torch.full((3, 4, 4), 255.0), "divide by 255"),
         (torch.full((3, 4, 4), torch.nan), r"in \[0, 1\]"),
         (torch.zeros(3, 0, 4), "expected a tensor"),
-        ([[0.0]], "tensor or a numpy array"),
+        ([[0.0]], "all sources in one list"),
+        (0.0, "tensor or a numpy array"),
     ],
 )
 def test_wrong_inputs_are_named(wrong: Any, said: str) -> None:
