@@ -246,8 +246,12 @@ def _composition_line(error: HydraException, name: str, overrides: list[str]) ->
         hint = nearest(key, _known_keys(name, overrides))
         if hint == key:  # the key is known, but not one inside the given mapping
             return f"{key}={{...}} has keys that the configuration does not know yet: write ++{key}={{...}} to add them"
-        return f"unknown key '{key}'" + (
-            f"; did you mean '{hint}'?" if hint else f"; see python -m fusion.{name} --help"
+        swept = any(re.match(r"(experiment|model)=(choice\(|[^\[{(]*,)", part) for part in overrides)
+        return (
+            f"unknown key '{key}'"
+            + (f"; did you mean '{hint}'?" if hint else f"; see python -m fusion.{name} --help")
+            # Hydra composes once without the values that are swept, and only then every job.
+            + (f"; a key that only the swept configurations have is given as {key}=choice(VALUE)" if swept else "")
         )
     if found := re.search(r"You must specify '([^']+)', e.g, \S+\s+Available options:\s+((?:\s*\S+\n?)+)", text):
         return f"choose {found[1]}= one of {', '.join(found[2].split())}"

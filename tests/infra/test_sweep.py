@@ -111,6 +111,17 @@ def test_a_refused_sweep_changes_nothing(door: Door, tiny_overrides: list[str], 
     assert OmegaConf.load(tmp_path / "2" / "config.yaml").seed == 3
 
 
+def test_keys_that_only_swept_models_have_are_given_as_choices(
+    door: Door, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    given = ["-m", *(line for line in tiny_overrides if not line.startswith("model="))]
+    given += ["model=choice(tinyfusion)", f"hydra.sweep.dir={tmp_path}"]
+    refused = door("train", *given, "model.limit=4")
+    assert refused.status == 2 and "is given as model.limit=choice(VALUE)" in refused.err.strip().splitlines()[-1]
+    taken = door("train", *given, "model.width=choice(1000)", "model.limit=choice(4)")
+    assert taken.status == 2 and "model: width=1000 is above limit=4" in taken.err
+
+
 def test_table_results_and_wandb_say_the_same_of_one_epoch(
     door: Door, offline: Callable[[Path], Any], tiny_overrides: list[str], tmp_path: Path
 ) -> None:
