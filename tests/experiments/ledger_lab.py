@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from fusion.data.files.image import write_image
+from fusion.data.files.selection import read_names
 
 Run = Callable[..., tuple[int, str]]
 SIZE = (112, 144)
@@ -22,19 +23,21 @@ PAIRS = {
     "GIFNet/visible_focus_far/train": "GIFNet/visible_focus_near/train",
     "M3FD/Vis": "M3FD/Ir",
 }
+COUNTS = {"RoadScene": 5, "M3FD": 4}  # the parts that are drawn from these sets need a pair each
 UNTRAINED = "allow_untrained=true"
 ONE_STEP = [
     "trainer.fast_dev_run=true", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=none", "data.num_workers=0",
 ]  # fmt: skip
 TCMOA = ["model/backbone=mae_tiny", "model.backbone.weights=null", "data.batch_size=1", "data.crop_size=112"]
 MOE = [
-    "model/moe_fusion/attention@model.attention=none", "data.batch_size=1", "data.crop_size=64",
+    "model/moe_fusion/attention@model.attention=detector_small", "data.batch_size=1", "data.crop_size=128",
     "data.hflip=0",
 ]  # fmt: skip
 BY_EXPERIMENT = {  # of the training of an experiment, by the longest name that fits
     "tcmoa": TCMOA,
     "tcmoa_tiny": ["data.batch_size=1", "data.crop_size=112", "model.backbone.weights=null"],
     "moe_fusion": MOE,
+    "moe_fusion/small": ["data.batch_size=1", "data.crop_size=64"],  # saliency in place of detectors
     "gifnet": ["data.batch_size=1", "data.crop_size=64", "model/loss/weighting=fixed"],
     "toar_stage1": ["data.batch_size=1", "data.crop_size=64"],
     "toar/base_small": ["data.batch_size=1", "data.train.llvip.resize=null"],
@@ -72,14 +75,14 @@ def write_data(folder: Path) -> Path:
         return interpolate(coarse, SIZE, mode="bicubic")[0].clamp(0, 1)
 
     for first, second in PAIRS.items():
-        for index in range(5 if first.startswith("RoadScene") else 2):
+        for index in range(COUNTS.get(first.split("/")[0], 2)):
             name = f"FLIR_{index}.jpg" if first.startswith("RoadScene") else f"{index:06d}.png"
             write_image(folder / first / name, picture())
             write_image(folder / second / name, picture())
     for name in ("SCIE/oe", "SCIE/ue", "RealMFF/imageA", "RealMFF/imageB"):
         end = f"_{name[-1]}.png" if name.startswith("RealMFF") else ".jpg"
         write_image(folder / name / f"p1_001{end}", picture())
-    for index in range(2):
+    for index in range(COUNTS["M3FD"]):
         write_boxes(folder / "M3FD" / "Annotation" / f"{index:06d}.xml", "People")
     images = folder / "FLIR" / "align" / "JPEGImages"
     for index in range(2):
@@ -88,9 +91,10 @@ def write_data(folder: Path) -> Path:
         write_boxes(images.parent / "Annotations" / f"FLIR_{index:05d}_PreviewData.xml", "person")
     (images.parent / "align_train.txt").write_text("FLIR_00000_PreviewData\n")
     (images.parent / "align_validation.txt").write_text("FLIR_00001_PreviewData\n")
-    for name in ("MEFB", "MFIF"):
-        write_image(folder / name / "input" / "scene" / "scene_A.png", picture())
-        write_image(folder / name / "input" / "scene" / "scene_B.png", picture())
+    for name, scenes in (("MEFB", ["scene", *read_names("mefb_heldout")]), ("MFIF", ["scene"])):
+        for scene in scenes:
+            write_image(folder / name / "input" / scene / f"{scene}_A.png", picture())
+            write_image(folder / name / "input" / scene / f"{scene}_B.png", picture())
     for side in "ab":
         write_image(folder / "pairs" / side / "0.png", picture())
     return folder
@@ -160,15 +164,14 @@ class Lab:
         data = [f"paths.data_dir={self.data}", f"paths.log_dir={place}"]
         model = [line for line in of_experiment(text) if line.startswith(("model/", "model."))]
         if root == "train":
-            return [
-                *data,
-                *ONE_STEP,
-                *of_experiment(text),
-                *(["hydra.sweeper.max_jobs=1"] if "-m" in text.split() else []),
-            ]
+            small = of_experiment(text)
+            if re.search(r"experiment=\S+,", text):  # groups of these experiments are known only in the jobs
+                small = [re.sub(r"^(model/[^=]+)=(.+)$", r"\1=choice(\2)", line) for line in small]
+            return [*data, *ONE_STEP, *small, *(["hydra.sweeper.max_jobs=1"] if "-m" in text.split() else [])]
         if root == "evaluate":
             named = re.search(r"data=([a-z]+)", text)
-            sets = [named[1]] if named and named[1] != "tiny" else []
+            sets = [named[1]] if named else []
+            sets = ["tno", "vifb", "mefb", "mfif"] if sets == ["tiny"] else sets
             sets += ["m3fd"] if "experiment=moe_fusion" in text else []
             kept = [f"data.test.{name}.limit=1" for name in sets]
             return [*data, *model, *kept, "data.num_workers=0", "logger=none", "trainer=cpu", UNTRAINED]
@@ -194,7 +197,7 @@ class Lab:
         folder = self.out / f"made_{model.replace('/', '_')}"
         which = [f"experiment={model}", *of_experiment(f"experiment={model}")]
         if model == "tcmoa_tiny":
-            which = ["model=tcmoa_tiny", "model.weights=null", "data=llvip", "data.crop_size=112", "data.batch_size=1"]
+            which = ["model=tcmoa_tiny", "data=llvip", "data.crop_size=112", "data.batch_size=1"]
         steps = ["trainer.max_epochs=1", "data.rounds_per_epoch=1", "trainer.limit_val_batches=1", "logger=csv"]
         steps += ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1"]
         steps += ["data.num_workers=0", "callbacks.images=null", "callbacks.ema=null"]
