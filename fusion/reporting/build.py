@@ -16,6 +16,9 @@ from fusion.reporting.insides import KINDS, cost_section, inside_sections, load
 from fusion.reporting.published import beside, experiments_dir
 from fusion.reporting.runs import Run, read_run
 
+MOST_CURVES = 8
+"""Jobs of a sweep whose curves are drawn: more cannot be told apart."""
+
 
 def report(cfg: DictConfig) -> Path:
     """Make the report that a configuration asks for, and print where it is.
@@ -79,7 +82,13 @@ def sweep_report(folder: Path, path: Path | None, options: Mapping[str, Any]) ->
     best = table.best()
     chosen = best.jobs[0] if best is not None else table.jobs[0]
     labels = {entry["name"]: entry["label"] for entry in plan.get("jobs", [])}
-    runs = {labels.get(job.name, job.name): read_run(folder / job.name) for job in table.jobs}
+    drawn = table.jobs
+    if len(drawn) > MOST_CURVES and (monitor := table.monitor) is not None:
+        worst = float("inf") if table.minimised else float("-inf")
+        drawn = sorted(drawn, key=lambda job: job.metrics.get(monitor, worst), reverse=not table.minimised)
+    runs = {labels.get(job.name, job.name): read_run(folder / job.name) for job in drawn[:MOST_CURVES]}
+    kind = f"the best by {table.monitor}" if table.monitor is not None else "the first"
+    shown = f"{len(runs)} of {len(table.jobs)} jobs, {kind}" if len(table.jobs) > len(runs) else ""
     about: list[list[Any]] = [
         ["folder", str(folder.absolute())],
         ["jobs", f"{len(table.jobs)} with results, {len(table.failed)} without"],
@@ -92,7 +101,7 @@ def sweep_report(folder: Path, path: Path | None, options: Mapping[str, Any]) ->
     found = [
         Section("What was swept", tables=[Table(["", name], rows)], details=details),
         parts.sweep_section(table),
-        parts.curves(dict(list(runs.items())[:8])),
+        parts.curves(runs, shown),
     ]
     run = read_run(folder / chosen.name)
     inner = [parts.what_was_run(run), parts.pictures(run, most=1), *_insides(run, options)]

@@ -46,12 +46,13 @@ def what_was_run(run: Run) -> Section:
     return Section("Run", tables=[Table(["", run.name], [row for row in rows if row[1] is not None])], details=details)
 
 
-def curves(runs: Mapping[str, Run]) -> Section:
-    """Losses, metrics, learning rate, norms and routing over the steps."""
+def curves(runs: Mapping[str, Run], shown: str = "") -> Section:
+    """Losses, metrics, learning rate, norms and routing over the steps; `shown` says which runs these are, if not all."""
     drawn = draw_curves({name: run.curves for name, run in runs.items()})
     if drawn is None:
         return Section("Curves", "None: no metrics.csv with numbers (logger=csv writes it).")
-    return Section("Curves", pictures=[figure(drawn, "validation, training losses, learning rate and norms by step")])
+    caption = "validation, training losses, learning rate and norms by step" + (f"; {shown}" if shown else "")
+    return Section("Curves", pictures=[figure(drawn, caption)])
 
 
 def scores(run: Run) -> Section:

@@ -16,6 +16,7 @@ from PIL import Image
 from fusion.errors import ConfigError, DataError
 from fusion.job.measured import record
 from fusion.pages import Picture, Section, Table, image_file, write_page
+from fusion.reporting import build
 from fusion.reporting.build import comparison, run_report, sweep_argument, sweep_report
 from fusion.reporting.curves import draw_curves, panels
 from fusion.reporting.dashboard import build_report, build_workspace, read_subject
@@ -108,6 +109,16 @@ def test_a_sweep_report_has_means_every_job_and_the_best_run(swept: Path) -> Non
     assert "0.5500 ± 0.0141" in page.cells and "0.4000 ± 0.0000" in page.cells
     assert re.search(r"class=\"\s*marked\">0\.5500 ± 0\.0141", page.text)  # the best setting stands out
     assert "4 with results, 0 without" in page.cells
+
+
+def test_the_curves_of_a_large_sweep_are_those_of_its_best_jobs(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    real = build.parts.curves
+    monkeypatch.setattr(build.parts, "curves", lambda runs, shown: drawn.append(list(runs)) or real(runs, shown))
+    assert "by step; " not in Page(sweep_report(swept, None, QUICK)).text
+    monkeypatch.setattr(build, "MOST_CURVES", 2)
+    assert "by step; 2 of 4 jobs, the best by val/" in Page(sweep_report(swept, None, QUICK)).text
+    assert drawn == [["N2 s0", "N2 s1", "N4 s0", "N4 s1"], ["N4 s1", "N2 s1"]]
 
 
 def test_runs_are_compared_where_they_differ(tmp_path: Path) -> None:
