@@ -64,8 +64,8 @@ def download(repo: str, revision: str | None = None) -> Path:
     except Exception as error:  # errors of HTTP, of names, of the disk
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"hf://{repo}: cannot be downloaded ({said:.200}); check the name and the network, log in with `hf auth login` for a "
-            "private one, or download it by hand and give the folder"
+            f"hf://{repo}: cannot be downloaded ({said:.200}); check the name and the network (of a folder of yours: its path), "
+            "log in with `hf auth login` for a private one, or download it by hand and give the folder"
         ) from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise WeightsError(f"hf://{repo}: no {WEIGHTS} in it, so it is no model of this package")

@@ -78,7 +78,8 @@ def _loading(place: str, about: About) -> str:
     task = about.tasks[0] if about.tasks else "vif"
     reference = f"hf://{place}" if "/" in place else place
     return (
-        f'## Use\n\n```python\nfrom fusion import load_model\n\nmodel = load_model("{reference}")\n'
+        f"## Use\n\nIt needs the Python package `image-fusion`, version {__version__} or newer.\n\n"
+        f'```python\nfrom fusion import load_model\n\nmodel = load_model("{reference}")\n'
         f'output = model.fuse("a.png", "b.png", task="{task}")\noutput.save("fused.png")\n```\n\n'
         f"```bash\npython -m fusion.predict ckpt_path={reference} a=a.png b=b.png out=fused.png task={task}\n```"
     )
@@ -134,7 +135,7 @@ def _training(run: Run | None) -> list[str]:
     parts.append(f"Command (folders left out):\n\n```bash\n{command}\n```")
     epoch, _ = run.best()
     length = [
-        f"epoch {epoch}" if epoch is not None else "",
+        f"best at epoch {epoch}" if epoch is not None else "",
         f"{number(run.results['global_step'])} steps" if run.results.get("global_step") else "",
     ]
     length = [text for text in length if text]

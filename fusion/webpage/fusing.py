@@ -1,5 +1,6 @@
 """What the page computes: a pair of files to pictures, prompt maps, scores and a file of full depth. Without Gradio."""
 
+import threading
 import time
 import warnings
 from collections import OrderedDict
@@ -74,6 +75,7 @@ class Models:
     def __init__(self, device: torch.device, kept: int = 3) -> None:
         self.device, self.kept = device, kept
         self._loaded: OrderedDict[str, FusionModel] = OrderedDict()
+        self._lock = threading.Lock()  # the choice of a model and a fusion come from two threads
 
     def get(self, name: str) -> FusionModel:
         """A model by the name of its configuration, its run folder, or of a shared model.
@@ -81,15 +83,16 @@ class Models:
         Raises:
             FusionError: as `load_model`.
         """
-        if name not in self._loaded:
-            run = (Path(name).expanduser() / "checkpoints").is_dir()
-            model = load_model(ckpt_path=name, device=self.device) if run else load_model(name, device=self.device)
-            model.refuse_untrained()
-            self._loaded[name] = model
-            while len(self._loaded) > self.kept:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+        with self._lock:
+            if name not in self._loaded:
+                run = (Path(name).expanduser() / "checkpoints").is_dir()
+                model = load_model(ckpt_path=name, device=self.device) if run else load_model(name, device=self.device)
+                model.refuse_untrained()
+                self._loaded[name] = model
+                while len(self._loaded) > self.kept:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
 
 
 def preview(path: str | Path) -> tuple[np.ndarray, str]:

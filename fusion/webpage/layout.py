@@ -2,6 +2,7 @@
 
 import html
 import tempfile
+import threading
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -29,11 +30,12 @@ CSS = """
 .message { border-left: 4px solid #b3261e; background: #fdecea; color: #5f1410; padding: .6rem .8rem; border-radius: 4px; }
 .notes { border-left: 4px solid #8a6d00; background: #fff8e1; color: #4d3d00; padding: .5rem .8rem; border-radius: 4px; }
 .notes p, .message p { margin: .15rem 0; } .hint { color: var(--body-text-color-subdued); margin: .3rem 0; }
-table.scores { border-collapse: collapse; width: 100%; }
+table.scores { border-collapse: collapse; width: 100%; } table.scores, table.scores tr { border: none !important; }
 table.scores td, table.scores th { padding: .3rem .5rem !important; text-align: left; border: none !important; }
 table.scores td:nth-child(2), table.scores th:nth-child(2) { text-align: right; font-variant-numeric: tabular-nums; }
 table.scores tr + tr { border-top: 1px solid var(--border-color-primary) !important; }
 table.scores td:nth-child(3) { color: var(--body-text-color-subdued); }
+#prompts, #prompts .grid-wrap { height: auto !important; } #prompts .grid-container { padding-top: 1.6rem; }
 """
 HEAD = '<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">'
 
@@ -58,18 +60,21 @@ class Page:
         names: of the models to choose from; the first is chosen at the start.
         folder: for results.
         pairs: examples.
+        local: only this machine reaches the page.
     """
 
-    def __init__(self, models: Models, names: Sequence[str], folder: Path, pairs: Sequence[Example] = ()) -> None:
-        self.models, self.names, self.folder, self.pairs = models, list(names), folder, list(pairs)
+    def __init__(
+        self, models: Models, names: Sequence[str], folder: Path, pairs: Sequence[Example] = (), local: bool = True
+    ) -> None:
+        self.models, self.names, self.folder, self.pairs, self.local = models, list(names), folder, list(pairs), local
+        self._one_at_a_time = threading.Lock()
 
     def build(self) -> gr.Blocks:
         """Put the components together."""
         first = steering_of(self.models.get(self.names[0]))
         with gr.Blocks(title="Image fusion", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-            gr.Markdown(
-                "# Image fusion\nTwo pictures of one scene become one. Nothing leaves this machine.", elem_id="title"
-            )
+            stays = " Nothing leaves this machine." if self.local else ""
+            gr.Markdown(f"# Image fusion\nTwo pictures of one scene become one.{stays}", elem_id="title")
             views = gr.State([])
             with gr.Row():
                 with gr.Column(scale=4, min_width=320) as left:
@@ -97,7 +102,6 @@ class Page:
                 maps = gr.Gallery(
                     label="Prompts: share of a at each site, dark to bright",
                     columns=6,
-                    height=220,
                     elem_id="prompts",
                     visible=False,
                     format="png",
@@ -218,7 +222,8 @@ class Page:
                 sentence or "",
             )
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            made = fuse_files(model, a, b, folder, task, given, color, match)
+            with self._one_at_a_time:  # models keep state during a call
+                made = fuse_files(model, a, b, folder, task, given, color, match)
             views = [
                 self._write(folder, key, picture)
                 for key, picture in (("a", made.a), ("b", made.b), ("fused", made.fused))

@@ -1,5 +1,7 @@
 """Serve the page: its own folder for temporary files, nothing sent to anybody, one pair at a time."""
 
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -20,6 +22,8 @@ from fusion.job.config import plain
 
 DEFAULT = "tcmoa_pyramid"
 """Model that is chosen at the start."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
 SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
 """What keeps Gradio from reporting; to be set before it is imported."""
 
@@ -41,13 +45,13 @@ def serve(cfg: DictConfig) -> None:
     """Serve the page until it is interrupted, then delete all it was given.
 
     Raises:
-        ConfigError: an unknown model, a port in use, or no such device.
+        ConfigError: an unknown model, a port in use, no such device, or no public address where one is asked for.
     """
     with Server(plain(cfg)) as server:
         signal.signal(signal.SIGTERM, lambda *_: server.end())
         print(f"{server.address}   (Ctrl+C ends it)", flush=True)
         if server.public:
-            print(f"{server.public}   (public, for 72 hours at most)", flush=True)
+            print(f"{server.public}   (public, for a week at most)", flush=True)
         server.wait()
 
 
@@ -98,25 +102,32 @@ class Server:
         models.get(self.models[0])  # a mistake is said here, not in the page
         results = self.folder / "results"
         results.mkdir()
-        self.app = Page(models, self.models, results, pairs).build()
+        local = options["host"] in LOCAL and not options["share"]
+        self.app = Page(models, self.models, results, pairs, local).build()
         self.app.queue(max_size=options["waiting"], default_concurrency_limit=1, api_open=False)
-        _, address, public = self.app.launch(
-            server_name=options["host"],
-            server_port=options["port"],
-            share=options["share"],
-            inbrowser=options["open"],
-            prevent_thread_lock=True,
-            quiet=True,
-            show_error=True,
-            footer_links=[],
-            ssr_mode=False,
-            enable_monitoring=False,
-            max_file_size=f"{options['max_megabytes']}mb",
-            allowed_paths=[str(self.folder)],
-            theme=theme(),
-            css=CSS,
-            head=HEAD,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # Gradio says in many lines why it has no public address
+            _, address, public = self.app.launch(
+                server_name=options["host"],
+                server_port=options["port"],
+                share=options["share"],
+                inbrowser=options["open"],
+                prevent_thread_lock=True,
+                quiet=True,
+                show_error=True,
+                footer_links=[],
+                ssr_mode=False,
+                enable_monitoring=False,
+                max_file_size=f"{options['max_megabytes']}mb",
+                allowed_paths=[str(self.folder)],
+                theme=theme(),
+                css=CSS,
+                head=HEAD,
+            )
+        if options["share"] and not public:
+            raise ConfigError(
+                "share=true: Gradio's servers gave no public address (no connection to them?); leave share out to have the "
+                f"page at {address}, or give host=0.0.0.0 for your network"
+            )
         self.address, self.public = address, public
         threading.Thread(target=self._sweep, daemon=True).start()
 

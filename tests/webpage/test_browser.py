@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
     pytest.mark.timeout(600),
 ]
-WAIT = 120_000
+WAIT = 60_000
 """Milliseconds; the machine may be busy."""
 
 

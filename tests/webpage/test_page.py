@@ -200,3 +200,59 @@ def test_the_pages_functions_answer_without_a_traceback(pair: tuple[Path, Path],
     assert "Q_ABF" in scores and not maps["visible"] and Path(download["value"]).is_file()
     assert page.compare("a | b", views)["value"] == (views[0], views[1])
     assert "&lt;b&gt;" in message_of(DataError("<b>"))
+
+
+def test_pairs_are_fused_one_at_a_time(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio")
+    import threading
+
+    from fusion.webpage import layout
+
+    inside, most = 0, 0
+    fused = fuse_files
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        try:
+            return fused(*arguments)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(layout, "fuse_files", counted)
+    page = layout.Page(Models(torch.device("cpu"), kept=1), ["average", "maximum"], tmp_path)
+    answers: list[Any] = []
+
+    def ask(name: str) -> None:
+        rest = (name, "vif", "auto", "refuse", 1.0, 0.0, 1.0, 1.0, 0, 0, 0, "", "a | fused")
+        answers.append(page.fuse(str(pair[0]), str(pair[1]), *rest)[0])
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("average", "maximum") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == 1 and len(answers) == 4 and all("Fused in" in answer for answer in answers)
+    limits = {function.concurrency_limit for function in page.build().fns.values() if function.concurrency_id == "fuse"}
+    assert limits <= {"default", 1}
+
+
+def test_no_public_address_is_one_line(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    import tempfile
+
+    from gradio import networking
+
+    def refused(**_: Any) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(networking, "setup_tunnel", refused)
+    before = set(Path(tempfile.gettempdir()).glob("fusion-demo-*"))
+    status, text = door("demo", "share=true", "port=null", "models=[average]", "examples=false")
+    assert status == 2 and "share=true: Gradio's servers gave no public address" in text
+    assert len(text.strip().splitlines()) == 1 and "Traceback" not in text
+    assert set(Path(tempfile.gettempdir()).glob("fusion-demo-*")) <= before

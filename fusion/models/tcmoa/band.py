@@ -162,7 +162,9 @@ class BandSite(nn.Module):
 
     def _mixed(self, phi: Tensor, weights: Tensor, head: Tensor) -> Tensor:
         """What the experts say of tokens `(B, h', w', D)` after the head, Eq. 4; of many tokens piece by piece."""
-        if torch.is_grad_enabled() or len(weights) <= PIECE or not self.experts.tokenwise:
+        # A graph for every size has no number of pieces to be written down.
+        whole = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        if whole or len(weights) <= PIECE or not self.experts.tokenwise:
             return dispatch(self.experts, phi, weights, self.mix, self.mode) @ head
         made = phi.new_empty(*phi.shape[:-1], head.shape[-1])
         pieces = (x.split(PIECE) for x in (made.flatten(0, -2), phi.flatten(0, -2), weights))
