@@ -18,7 +18,7 @@ from fusion.models.toar.text import HashedText, PackagedText, TextFeatures
 
 SENTENCES = {"detection": ["object detection task"], "saliency": ["salient object detection task"]}
 WORDINGS = {"detection": ["find all vehicles and pedestrians"], "counting": ["how many"]}
-NONSENSE = ("make it look like a banana", "paint it blue", "tell me a joke", "reduce noise")
+NONSENSE = ("make it look like a banana", "find the banana", "paint it blue", "tell me a joke", "reduce noise")
 OTHER_WORDS = {
     "detection": ("find the persons", "spot pedestrians in the dark", "where are the cars and the people?"),
     "segmentation": ("assign a class to each pixel", "parse the scene into road, sky and buildings"),
@@ -95,6 +95,25 @@ def test_other_words_act_alike_and_nonsense_fuses_plainly(pair):
     torch.testing.assert_close(each[1], detection[1])
     with pytest.raises(ConfigError, match="'paint it blue' cannot be mixed in: it means none of detection, saliency"):
         model.fuse(*pair, instruction={"detection": 0.5, "paint it blue": 0.5})
+
+
+def test_hashed_words_are_compared_without_those_of_every_request():
+    groups = compose("predict", ["model=toar", "model/text_encoder=hashed"], "model")
+    encoder, instructions = HashedText(), Instructions(groups["instructions"])
+    assert groups["text_encoder"]["recognise"] == encoder.recognise
+    means = Recognition(instructions, TextFeatures(encoder), encoder.recognise, groups["wordings"])
+    for sentence, task in (
+        ("find the pedestrians", "detection"),
+        ("Show me all the people, please!", "detection"),
+        ("where are the cars?", "detection"),
+        ("segment this picture", "segmentation"),
+        ("a semantic map of the image", "segmentation"),
+        ("find the most salient object", "saliency"),
+    ):
+        assert instructions.task_of(means(sentence) or "") == task, sentence
+    for sentence in ("find all bananas", "show me the weather in this scene", "find the", *NONSENSE):
+        with pytest.warns(UserWarning, match="fused plainly"):
+            assert means(sentence) is None, sentence
 
 
 def test_a_task_that_is_left_out_is_not_known():

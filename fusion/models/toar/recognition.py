@@ -52,7 +52,7 @@ class Recognition:
     def _nearest(self, sentence: str) -> str | None:
         known = list(self._acts_as)
         try:
-            vectors = F.normalize(self.text([sentence, *known]), dim=1)
+            vectors = F.normalize(self.text([self.text.encoder.content(text) for text in (sentence, *known)]), dim=1)
         except ConfigError as error:  # an encoder that is not installed
             raise ConfigError(
                 f"instruction '{sentence}' is none of the known ones ({'; '.join(known)}): {error}"

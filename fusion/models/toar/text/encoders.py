@@ -25,6 +25,10 @@ class TextEncoder(Protocol):
         """Vectors `(n, dim)`, float32 on the CPU."""
         ...
 
+    def content(self, sentence: str) -> str:
+        """What of a sentence is compared with known ones; all of it, where the encoder itself weighs the words."""
+        ...
+
     def release(self) -> None:
         """Give the memory of the encoder back; the next call loads it again."""
         ...

@@ -69,6 +69,10 @@ class LanguageModelText(Part):
                 "this text encoder needs transformers: pip install 'image-fusion[text]', or take model/text_encoder=hashed"
             ) from error
 
+    def content(self, sentence: str) -> str:
+        """All of it: the model weighs the words."""
+        return sentence
+
     def release(self) -> None:
         """Forget the language model."""
         self._loaded = None
