@@ -35,7 +35,8 @@ table.scores td, table.scores th { padding: .3rem .5rem !important; text-align: 
 table.scores td:nth-child(2), table.scores th:nth-child(2) { text-align: right; font-variant-numeric: tabular-nums; }
 table.scores tr + tr { border-top: 1px solid var(--border-color-primary) !important; }
 table.scores td:nth-child(3) { color: var(--body-text-color-subdued); }
-#prompts, #prompts .grid-wrap { height: auto !important; } #prompts .grid-container { padding-top: 1.6rem; }
+#prompts, #prompts .grid-wrap { height: auto !important; min-height: 0 !important; }
+#prompts .grid-container { padding-top: 1.6rem; }
 """
 HEAD = '<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">'
 
