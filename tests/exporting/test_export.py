@@ -169,13 +169,13 @@ def test_a_missing_package_is_named(door: Door, tmp_path: Path, monkeypatch: pyt
     real = builtins.__import__
 
     def refuse(name: str, *rest: Any) -> Any:
-        if name == "onnxscript":
+        if name in ("onnx", "onnxscript", "onnxruntime"):
             raise ImportError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     status, text = door("export", "model=average", f"out={tmp_path / 'x.onnx'}")
-    assert status == 2 and "format=onnx needs onnxscript: pip install 'image-fusion[onnx]'" in text
+    assert status == 2 and "format=onnx needs onnx, onnxscript, onnxruntime: pip install 'image-fusion[onnx]'" in text
 
 
 def test_an_untrained_model_is_refused(door: Door, tmp_path: Path) -> None:
