@@ -105,4 +105,9 @@ INTERVAL = Rule(
     "a number of steps of at least 1, or a share of the epoch above 0",
     null=True,
 )
+DURATION = Rule(
+    lambda v: isinstance(v, Mapping) or bool(re.fullmatch(r"\d+(:\d{1,2}){3}", str(v))),
+    "days, hours, minutes and seconds as DD:HH:MM:SS",
+    null=True,
+)
 BATCHES = either(whole(0), real(0, 1), null=True)
