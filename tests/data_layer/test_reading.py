@@ -121,6 +121,17 @@ def test_missing_data_is_known(tmp_path: Path) -> None:
     assert raster.nodata == 0 and raster.valid is not None and raster.valid.mean() == pytest.approx(0.8)
 
 
+def test_pictures_without_any_value_are_refused(tmp_path: Path) -> None:
+    nothing = np.full((20, 24), np.nan, np.float32)
+    tifffile.imwrite(tmp_path / "nan.tif", nothing)
+    np.save(tmp_path / "nan.npy", nothing)
+    tifffile.imwrite(tmp_path / "nodata.tif", np.zeros((20, 24), np.uint16), extratags=[(42113, "s", 0, "0", True)])
+    for name in ("nan.tif", "nan.npy", "nodata.tif"):
+        for read in (read_raster, read_image):
+            with pytest.raises(DataError, match=rf"{name}: has no pixel with a value"):
+                read(tmp_path / name)
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_orientation_is_applied_once(tmp_path: Path, turn: int) -> None:
     exif = Image.Exif()

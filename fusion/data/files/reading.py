@@ -30,12 +30,14 @@ def read_raster(path: str | Path, page: int | None = None, inks_as_bands: bool =
         inks_as_bands: take every plane as a measured band, the inks of a CMYK TIFF and alpha too.
 
     Raises:
-        DataError: missing, empty, damaged, or of a kind that cannot be read, which is named.
+        DataError: missing, empty, damaged, without any value, or of a kind that cannot be read, which is named.
     """
     path = Path(path)
     head = _head(path)
     reader = _reader(path, head)
     raster = _read(path, reader, page, inks_as_bands)
+    if raster.valid is not None and not raster.valid.any():
+        raise DataError(f"{path}: has no pixel with a value, NaN or NoData everywhere.")
     if inks_as_bands and raster.alpha is not None and raster.limits is not None:
         low, high = raster.limits
         plane = np.rint(raster.alpha * (high - low) + low) if raster.depth != "float" else raster.alpha
