@@ -1,10 +1,14 @@
-"""Steering that does nothing is refused: a value that changes no picture was meant to change it."""
+"""The model of a job and its steering: what does nothing is refused, since it was meant to change the picture."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
+from fusion.api import build_model, check_controls, model_of_job
+from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.models.base import FusionModel
 
@@ -45,3 +49,22 @@ def check_effect(model: FusionModel, task: str, controls: dict[str, Any]) -> Non
         raise
     except (FusionError, RuntimeError, ValueError, TypeError):
         return
+
+
+def ready_model(cfg: DictConfig, options: Mapping[str, Any], controls: Mapping[str, Any]) -> FusionModel:
+    """The model of a job that fuses files, once it is known that it is trained and that the controls act on it.
+
+    Args:
+        cfg: of the job, with `model`, `ckpt_path` and `device`.
+        options: `task` and `allow_untrained` of conf/predict.yaml.
+        controls: those that are given.
+
+    Raises:
+        FusionError: no such model, no weights, or controls that the model does not have.
+    """
+    model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
+    check_controls(model, dict(controls))
+    model.untrained = model.untrained and not options["allow_untrained"]
+    model.refuse_untrained()
+    check_effect(model, options["task"], dict(controls))
+    return model

@@ -10,7 +10,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.limits import announced_pixels, set_max_pixels
 from fusion.data.files.ranges import Range, check_range
 from fusion.data.files.reading import read_raster
@@ -18,10 +17,9 @@ from fusion.data.files.writing import Compression, write_raster
 from fusion.data.sets.folders import Folders
 from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
 from fusion.data.transforms.grid import Geometry
-from fusion.device import pick_device
 from fusion.errors import ConfigError, FusionError
 from fusion.inference.batches import batch_of, check_batch_size, fuse_batch, kind_of
-from fusion.inference.controls import check_effect
+from fusion.inference.controls import ready_model
 from fusion.inference.memory import free_memory, is_out_of_memory
 from fusion.inference.pipeline import Pipeline
 from fusion.inference.targets import Job, deeper, plan
@@ -71,11 +69,7 @@ def predict(cfg: DictConfig) -> None:
     controls = {key: value for key, value in (plain(cfg.control) or {}).items() if value is not None}
     notices = Notices()
     jobs, done = find_jobs(options, notices)
-    model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
-    check_controls(model, controls)
-    model.untrained = model.untrained and not options["allow_untrained"]
-    model.refuse_untrained()
-    check_effect(model, options["task"], controls)
+    model = ready_model(cfg, options, controls)
     if not jobs:
         print(f"nothing to do: all {done} results are in {options['out']} already (overwrite=false)")
         return

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.pairs import Pair
 from fusion.data.files.raster import Raster
@@ -18,9 +17,8 @@ from fusion.data.files.reading import read_raster
 from fusion.data.files.scenes import Scene, find_scenes
 from fusion.data.files.writing import Compression, write_raster
 from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
-from fusion.device import pick_device
 from fusion.errors import ConfigError, DataError, FusionError
-from fusion.inference.controls import check_effect
+from fusion.inference.controls import ready_model
 from fusion.inference.folders import SomeFailed, fuse_sources, read_options
 from fusion.inference.memory import free_memory, is_out_of_memory
 from fusion.inference.targets import Job, deeper, place_results
@@ -69,12 +67,8 @@ def predict(cfg: DictConfig) -> None:
     steering = controls | {"max_memory": options["max_memory"]}
     notices = Notices()
     jobs, done = find_jobs(options, notices)
-    model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
-    check_controls(model, controls)
+    model = ready_model(cfg, options, controls)
     scheme = check_scheme(options["many"], model, options["task"])
-    model.untrained = model.untrained and not options["allow_untrained"]
-    model.refuse_untrained()
-    check_effect(model, options["task"], controls)
     if not jobs:
         print(f"nothing to do: all {done} results are in {options['out']} already (overwrite=false)")
         return

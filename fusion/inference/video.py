@@ -12,7 +12,6 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fusion.api import build_model, check_controls, model_of_job
 from fusion.data.files.formats import VIDEOS, is_video, suffix_of
 from fusion.data.files.limits import set_max_pixels
 from fusion.data.files.ranges import PERCENTILES, check_range
@@ -20,10 +19,9 @@ from fusion.data.files.video import Frame, Video, VideoWriter, choose_codec
 from fusion.data.sources import DEPTH_CHOICES, Sources, prepare
 from fusion.data.transforms.grid import Geometry, on_one_grid
 from fusion.data.transforms.registration import find_warp, warp
-from fusion.device import pick_device
 from fusion.errors import ConfigError, DataError
 from fusion.files import atomic
-from fusion.inference.controls import check_effect
+from fusion.inference.controls import ready_model
 from fusion.inference.folders import read_options
 from fusion.inference.steadiness import Steadiness
 from fusion.job.config import plain
@@ -67,11 +65,7 @@ def predict(cfg: DictConfig) -> None:
     choose_codec(out, options["codec"], deep)
     reader = PairReader(a, b, reading, options["check_alignment"] != 0)
     notices.add(*reader.notes)
-    model = build_model(model_of_job(cfg), cfg.ckpt_path, pick_device(cfg.device))
-    check_controls(model, controls)
-    model.untrained = model.untrained and not options["allow_untrained"]
-    model.refuse_untrained()
-    check_effect(model, options["task"], controls)
+    model = ready_model(cfg, options, controls)
     counts = [video.count for video in (a, b) if video.count]
     meter = Meter(min(counts) if counts and reader.by_index else a.count, "fused", unit="frames")
     steadiness, writer, clock = Steadiness(), None, Clock(a)

@@ -37,7 +37,7 @@ def read_raster(path: str | Path, page: int | None = None, inks_as_bands: bool =
     reader = _reader(path, head)
     raster = _read(path, reader, page, inks_as_bands)
     if raster.valid is not None and not raster.valid.any():
-        raise DataError(f"{path}: has no pixel with a value, NaN or NoData everywhere.")
+        raise DataError(f"{path}: has no pixel with a value, NaN or NoData everywhere; leave it out, or write it anew.")
     if inks_as_bands and raster.alpha is not None and raster.limits is not None:
         low, high = raster.limits
         plane = np.rint(raster.alpha * (high - low) + low) if raster.depth != "float" else raster.alpha
