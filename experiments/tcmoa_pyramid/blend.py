@@ -37,7 +37,7 @@ def main() -> None:
     blended = dict(trained.network.state_dict())
     for name, end in blended.items():
         share = shares.view(-1, *[1] * (end.ndim - 1))
-        if name.endswith((".cue_weights", ".gain", "chroma")):
+        if name.endswith((".cue_weights", ".gain", "chroma", ".hardness", ".faint")):
             blended[name] = start[name].lerp(end, share)
         elif name.endswith(".head"):
             blended[name] = share * end

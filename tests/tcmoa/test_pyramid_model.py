@@ -42,7 +42,8 @@ def test_any_size_comes_back(model, size):
 
 @pytest.mark.parametrize("task", ["vif", "mef", "mff", "medical"])
 def test_equal_sources_come_back_without_gain(task):
-    plain = load_model("tcmoa", overrides=[*PARTS, *(f"model.backbone.gains.{t}=[1.0]" for t in ("vif", "mef", "mff"))])
+    gains = (f"model.backbone.gains.{t}=[1.0]" for t in ("vif", "mef", "mff"))
+    plain = load_model("tcmoa", overrides=[*PARTS, *gains, "model.backbone.faint=null"])
     a, _ = pair()
     torch.testing.assert_close(plain.fuse(a, a, task=task).fused, a, atol=2e-5, rtol=0)
 
@@ -128,6 +129,32 @@ def test_focus_is_chosen_at_once():
     assert (fused - sharp)[..., 56:].abs().mean() < 0.1 * (blurred - sharp).abs().mean()
 
 
+def test_hardness_lies_between_the_average_and_a_choice(model):
+    a, b = pair()
+    site = model.network.sites["0"]
+    hard = model.fuse(a, b, task="vif").prompts[-1]
+    before = site.hardness.detach().clone()
+    try:
+        site.hardness.data[0] = before[0] / 2
+        soft = model.fuse(a, b, task="vif").prompts[-1]
+        assert torch.allclose(soft - 0.5, (hard - 0.5) / 2, atol=1e-6)
+        assert float((hard - 0.5).abs().max()) <= float(before[0]) / 2 + 1e-6
+    finally:
+        site.hardness.data.copy_(before)
+
+
+def test_faint_detail_has_a_gain_of_its_own(model):
+    site = model.network.sites["0"]
+    task = 0
+    loud, quiet = (torch.full((1, 2, 8, 8), value).log() for value in (1e-1, 4e-6))
+    logit = torch.zeros(1, 1, 4, 4)
+    with torch.no_grad():
+        assert torch.allclose(site.gain_of(logit, loud, task), torch.ones(1, 1, 8, 8), atol=2e-3)
+        factor = site.gain_of(logit, quiet, task)
+    assert torch.allclose(factor, site.faint[task].exp().detach(), atol=2e-2)
+    assert float(factor.max()) < 0.9
+
+
 def test_without_experts_the_cues_decide():
     cues = load_model("tcmoa", overrides=[*PARTS, "model/adapter=none"])
     full = load_model("tcmoa", overrides=PARTS)  # its heads start at zero
@@ -199,7 +226,13 @@ def test_impossible_objectives(settings, said):
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("levels=9", "from 2 to 8"), ("gain_bound=0.5", "gain_bound"), ("offset_bound=-1", "offset_bound")],
+    [
+        ("levels=9", "from 2 to 8"),
+        ("gain_bound=0.5", "gain_bound"),
+        ("offset_bound=-1", "offset_bound"),
+        ("hardness.vif=[1,2,1]", "from 0 to 1"),
+        ("faint.vif=[1]", "2 numbers"),
+    ],
 )
 def test_impossible_backbones(override, said):
     with pytest.raises(ConfigError, match=said):

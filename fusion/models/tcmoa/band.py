@@ -1,5 +1,6 @@
 """A fusion site on one band of a pyramid: cues and routed experts give the prompts, the prompts fuse the band."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 FEATURES = 2 * (len(CUES) - 1) + 1
 PIECE = 1 << 18
 """Tokens that all experts see at once in use; more take memory and save no time."""
+SOFT = 1.4e-4
+"""Energy of half faint detail: three grey levels, squared."""
 BOUND = 6.0
 """Largest change of a prompt's logit by the experts."""
 
@@ -80,7 +83,12 @@ class BandSite(nn.Module):
         gain: `(num_tasks,)` initial gains.
         gain_bound: largest gain, and 1 over the smallest.
         base: the site of the base, whose tokens are single pixels and whose prompts are smooth.
+        hardness: `(num_tasks,)` initial share of a whole choice that the prompts make, 0 (the average) to 1; None: 1, not trained.
+        faint: `(num_tasks,)` initial factor on the gain where the detail of all sources is faint; None: 1, not trained.
     """
+
+    hardness: nn.Parameter | None
+    faint: nn.Parameter | None
 
     def __init__(
         self,
@@ -91,11 +99,15 @@ class BandSite(nn.Module):
         gain: Tensor,
         gain_bound: float,
         base: bool,
+        hardness: Tensor | None = None,
+        faint: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.base, self.gain_log = base, float(torch.tensor(gain_bound).log())
         self.cue_weights = nn.Parameter(cue_weights.clone())
         self.gain = nn.Parameter((gain.log() / self.gain_log).clamp(-0.99, 0.99).atanh())
+        self.register_parameter("hardness", None if hardness is None else nn.Parameter(hardness.clone()))
+        self.register_parameter("faint", None if faint is None else nn.Parameter(faint.clamp_min(1e-3).log()))
         self.recipe = recipe is not None
         if recipe is None:
             return
@@ -124,8 +136,8 @@ class BandSite(nn.Module):
         seen = self.evidence(cues, context, task)
         difference = self.spread(seen.scores[:, :1] - seen.scores[:, 1:], cues.energy[:, :1] - cues.energy[:, 1:], task)
         chosen = difference.sigmoid()
-        prompts = control(torch.cat([chosen, 1 - chosen], dim=1))
-        return BandOutput(prompts, self.gain_of(seen.gain, cues.energy), seen.offset, seen.context, seen.routing)
+        prompts = control(self.soften(torch.cat([chosen, 1 - chosen], dim=1), task))
+        return BandOutput(prompts, self.gain_of(seen.gain, cues.energy, task), seen.offset, seen.context, seen.routing)
 
     def evidence(self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights) -> Evidence:
         """Scores of a pair, and what the experts say of gain and offset; see `forward`."""
@@ -144,9 +156,21 @@ class BandSite(nn.Module):
         share = of_task(self.cue_weights, task)[0] * energy
         return smooth(scores + share) if self.base else resize(scores, energy.shape[-2:]) + share
 
-    def gain_of(self, gain: Tensor, energy: Tensor) -> Tensor:
-        """Factor on the band within its bound, on the pixels of the band."""
-        return resize((self.gain_log * gain.tanh()).exp(), energy.shape[-2:])
+    def soften(self, prompts: Tensor, task: TaskWeights) -> Tensor:
+        """Prompts `(B, n, h, w)` nearer to 1/n, by the task's hardness."""
+        if self.hardness is None:
+            return prompts
+        even, hardness = 1 / prompts.shape[1], of_task(self.hardness, task)
+        bounded = hardness + (hardness.clamp(0, 1) - hardness).detach()  # which a step may leave, and come back
+        return even + bounded * (prompts - even)
+
+    def gain_of(self, gain: Tensor, energy: Tensor, task: TaskWeights) -> Tensor:
+        """Factor on the band on its pixels: within the bound for the tokens, and less or more where all energy is faint."""
+        logarithm = resize(self.gain_log * gain.tanh(), energy.shape[-2:])
+        if self.faint is not None:
+            loudest = energy.amax(1, keepdim=True)
+            logarithm = logarithm + of_task(self.faint, task) * (math.log(SOFT) - loudest).sigmoid()
+        return logarithm.exp()
 
     def _experts(
         self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights

@@ -109,9 +109,10 @@ def _fuse(
     for index, (name, (key, site)) in enumerate(zip(names, _sites(network), strict=True)):
         level = int(key)
         band, energy = bands[level], cues[level].energy
-        prompts = _steer(controls[name], site.spread(scores[index], energy, tasks[name]).softmax(1))
+        chosen = site.spread(scores[index], energy, tasks[name]).softmax(1)
+        prompts = _steer(controls[name], site.soften(chosen, tasks[name]))
         weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
-        gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy)
+        gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name])
         mixed = (prompts * band).sum(1, keepdim=True)
         if site.base:
             pivot = means.mean(1, keepdim=True)

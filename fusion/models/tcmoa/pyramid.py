@@ -29,10 +29,13 @@ class PyramidBackbone(LaplacianPyramid):
         width: channels D of a token of a site.
         cues: by task, weights of the cues (`fusion.models.tcmoa.cues.CUES`) in the finest band, in the coarsest and in the base;
             bands between are interpolated.
-        gains: by task, initial gains of the details, finest first; the last one serves all coarser bands. The base starts at 1.
+        gains: by task, initial gains of the details, finest first, and of the base; where fewer are given, the last one serves all
+            coarser details, and the base starts at 1.
         gain_bound: largest gain of a detail, and 1 over the smallest.
         offset_bound: most that the base is brightened or darkened.
         chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
+        hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
+        faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         weights: always None.
     """
 
@@ -45,9 +48,12 @@ class PyramidBackbone(LaplacianPyramid):
         gain_bound: float = 1.6,
         offset_bound: float = 0.15,
         chroma: Mapping[str, Sequence[float]] | None = None,
+        hardness: Mapping[str, Sequence[float]] | None = None,
+        faint: Mapping[str, Sequence[float]] | None = None,
         weights: str | None = None,
     ) -> None:
         super().__init__(levels, weights)
+        self.hardness, self.faint = hardness, faint
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
 
@@ -59,21 +65,44 @@ class PyramidBackbone(LaplacianPyramid):
             value = config.get(key, 2.0)
             if not isinstance(value, (int, float)) or not low < value <= 4:
                 raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
+        for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
+            for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
+                if len(row) != count or not all(0 <= value <= high for value in row):
+                    raise ConfigError(
+                        f"model.backbone.{key}.{task}={list(row)}: expected {count} numbers from 0 to {high:g}"
+                    )
 
     def cue_weights(self, tasks: Sequence[str], level: int) -> Tensor:
         """`(tasks, 6)` initial weights of a level; a task without a row of its own starts as the first that has one."""
-        rows = []
-        for task in tasks:
-            fine, coarse, base = self.cues.get(task) or next(iter(self.cues.values()), DEFAULT_CUES)
-            share = level / max(self.levels - 1, 1)
-            blend = [(1 - share) * f + share * c for f, c in zip(fine, coarse, strict=True)]
-            rows.append(list(base) if level == self.levels else blend)
-        return torch.tensor(rows, dtype=torch.float32)
+        tables = (self.cues.get(task) or next(iter(self.cues.values()), DEFAULT_CUES) for task in tasks)
+        return torch.stack([self._at(level, torch.tensor(table, dtype=torch.float32)) for table in tables])
+
+    def hardness_table(self, tasks: Sequence[str], level: int) -> Tensor | None:
+        """`(tasks,)` initial hardness of a level."""
+        if self.hardness is None:
+            return None
+        tables = (self.hardness.get(task, (1.0, 1.0, 1.0)) for task in tasks)
+        return torch.stack([self._at(level, torch.tensor(table, dtype=torch.float32)) for table in tables])
+
+    def faint_table(self, tasks: Sequence[str], level: int) -> Tensor | None:
+        """`(tasks,)` initial factors of a level on the gain of faint detail."""
+        if self.faint is None or level == self.levels:
+            return None
+        tables = (self.faint.get(task, (1.0, 1.0)) for task in tasks)
+        return torch.stack([self._at(level, torch.tensor([*table, 1.0])) for table in tables])
+
+    def _at(self, level: int, table: Tensor) -> Tensor:
+        """What holds at a level, of rows for the finest band, the coarsest and the base."""
+        fine, coarse, base = table
+        return base if level == self.levels else torch.lerp(fine, coarse, level / max(self.levels - 1, 1))
 
     def gain_table(self, tasks: Sequence[str], level: int) -> Tensor:
         """`(tasks,)` initial gains of a level."""
-        rows = [(1.0,) if level == self.levels else self.gains.get(task, (1.0,)) for task in tasks]
-        return torch.tensor([row[min(level, len(row) - 1)] for row in rows], dtype=torch.float32)
+        rows = [list(self.gains.get(task, (1.0,))) for task in tasks]
+        for row in rows:
+            details = row[: self.levels]
+            row[:] = [*details, *details[-1:] * (self.levels - len(details)), *(row[self.levels :] or [1.0])]
+        return torch.tensor([row[level] for row in rows], dtype=torch.float32)
 
 
 DEFAULT_CUES = ((1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
@@ -102,6 +131,8 @@ class PyramidNetwork(nn.Module):
                 backbone.gain_table(tasks, level),
                 backbone.gain_bound,
                 base=level == backbone.levels,
+                hardness=backbone.hardness_table(tasks, level),
+                faint=backbone.faint_table(tasks, level),
             )
         self.sites = nn.ModuleDict(sites)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
