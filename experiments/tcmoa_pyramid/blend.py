@@ -27,9 +27,11 @@ def main() -> None:
         default=[0.5],
         help="of the training, one for all tasks or one each (vif mef mff); 1 is the checkpoint, 0 the classic start",
     )
+    parser.add_argument("--override", nargs="*", default=[], help="of an ablation's model, e.g. model/adapter=single")
     arguments = parser.parse_args()
-    start = load_model("tcmoa_pyramid", overrides=["model.weights=null"]).network.state_dict()
-    trained = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=["model.weights=null"])
+    overrides = ["model.weights=null", *arguments.override]
+    start = load_model("tcmoa_pyramid", overrides=overrides).network.state_dict()
+    trained = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=overrides)
     tasks = len(trained.tasks)
     if len(arguments.share) not in (1, tasks):
         parser.error(f"--share takes 1 or {tasks} numbers, for {', '.join(trained.tasks)}")

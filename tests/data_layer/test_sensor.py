@@ -44,6 +44,34 @@ def test_color_goes_and_contrast_changes_where_asked():
     assert weaker["a"].float().std().item() == pytest.approx(textured["a"].float().std().item() / 2, rel=0.05)
 
 
+def test_cameras_are_misaligned_by_at_most_the_shift():
+    ramp = torch.arange(64, dtype=torch.uint8).mul(3).add(50).expand(3, 64, 64).contiguous()
+    pairs = [
+        train_transform(None, hflip=0, sensor=sensor(shift=2.0))({"a": ramp, "b": ramp, "mask": ramp[0].long()}, seed)
+        for seed in range(10)
+    ]
+    moved = [((pair[key].float() - ramp)[0, 8:-8, 8:-8] / 3).mean().item() for pair in pairs for key in "ab"]
+    assert max(map(abs, moved)) <= 2.05 and max(moved) > 0.5 and min(moved) < -0.5
+    assert all(torch.equal(pair["mask"], ramp[0].long()) and int(pair["a"].min()) >= 50 for pair in pairs)
+
+
+def test_jpeg_leaves_its_traces():
+    textured = {**sample(), "a": torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)}
+
+    def error(quality):
+        made = train_transform(None, hflip=0, sensor=sensor(jpeg=(quality, quality)))(textured, 0)["a"]
+        assert made.dtype == torch.uint8
+        return (made.float() - textured["a"]).square().mean()
+
+    assert 0 < error(95) < error(30)
+
+
+@pytest.mark.parametrize("settings", [{"shift": 9}, {"shift": -1}, {"jpeg": [0, 50]}, {"jpeg": [90, 50]}])
+def test_impossible_shifts_and_qualities(settings):
+    with pytest.raises(ConfigError, match=f"data.sensor: {next(iter(settings))}="):
+        apply(**settings)
+
+
 def test_the_seed_decides_and_a_share_stays_as_it_was():
     assert torch.equal(apply(3, noise=0.1)["a"], apply(3, noise=0.1)["a"])
     assert not torch.equal(apply(3, noise=0.1)["a"], apply(4, noise=0.1)["a"])
