@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 
 import torch
+from calibrate import calibrated
+from omegaconf import OmegaConf
 
 from fusion import load_model
 from fusion.hub import save_weights
@@ -28,6 +30,7 @@ def main() -> None:
         help="of the training, one for all tasks or one each (vif mef mff); 1 is the checkpoint, 0 the classic start",
     )
     parser.add_argument("--override", nargs="*", default=[], help="of an ablation's model, e.g. model/adapter=single")
+    parser.add_argument("--calibration", type=Path, help="factors of calibrate.py, for vif")
     arguments = parser.parse_args()
     overrides = ["model.weights=null", *arguments.override]
     start = load_model("tcmoa_pyramid", overrides=overrides).network.state_dict()
@@ -43,6 +46,10 @@ def main() -> None:
             blended[name] = start[name].lerp(end, share)
         elif name.endswith(".head"):
             blended[name] = share * end
+    if arguments.calibration:
+        trained.network.load_state_dict(blended)
+        calibrated(trained.network, OmegaConf.to_container(OmegaConf.load(arguments.calibration)))
+        blended = dict(trained.network.state_dict())
     state = {name: value.to(torch.float16) for name, value in blended.items()}
     digest = save_weights(state, arguments.weights, {"source": "experiments/tcmoa_pyramid"})
     print(

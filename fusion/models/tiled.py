@@ -29,6 +29,11 @@ class Tile(NamedTuple):
     rows: Span
     columns: Span
 
+    def at(self, level: int) -> "Tile":
+        """The same piece of a picture with sides halved so many times; all bounds are multiples of 2^level."""
+        rows, columns = (tuple(x // 2**level for x in span) for span in self)
+        return Tile(rows, columns)  # type: ignore[arg-type]
+
     def cut(self, image: Tensor) -> Tensor:
         """The tile with its margin."""
         return image[..., self.rows[0] : self.rows[1], self.columns[0] : self.columns[1]]

@@ -1,7 +1,5 @@
 """TC-MoA on a pyramid: any size, tiles, prompts, steering, tasks, what it starts from, and its objective."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -48,18 +46,40 @@ def test_equal_sources_come_back_without_gain(task):
     torch.testing.assert_close(plain.fuse(a, a, task=task).fused, a, atol=2e-5, rtol=0)
 
 
-def test_tiles_agree_with_the_whole(model):
+@pytest.mark.parametrize("task", ["mef", "vif"])  # vif makes a choice that is common to the whole picture
+def test_tiles_agree_with_the_whole(model, task):
     a, b = pair(400, 530)
-    run = partial(model, task="mef")
+    b = b * torch.linspace(0.2, 1, 530)  # so that tiles alone would choose differently
+    index = model.tasks.index(task)
 
     def call(x, y, **whole):
-        with torch.no_grad():
-            return run(x, y, **whole)
+        return model(x, y, task, **whole)
 
-    whole = fuse_pyramid(call, a, b, model.network)
-    tiled = fuse_pyramid(call, a, b, model.network, whole=1000, tile=128)
+    def prompts(lumas, means):
+        return model.network.base_prompts(lumas, index, means)
+
+    with torch.no_grad():
+        whole = fuse_pyramid(call, a, b, model.network, prompts)
+        tiled = fuse_pyramid(call, a, b, model.network, prompts, whole=1000, tile=128)
     assert tiled.fused.shape == whole.fused.shape
     torch.testing.assert_close(tiled.fused, whole.fused, atol=1e-5, rtol=0)
+
+
+def test_a_common_choice_keeps_the_mean_of_the_prompts(model):
+    a, b = pair(160, 224)
+    base = model.network.sites["3"]
+    share = base.common.clone()
+    try:
+        made = []
+        for common in (0.0, 0.5, 1.0):
+            base.common[0] = common
+            made.append(model.fuse(a, b, task="vif").prompts[0])
+    finally:
+        base.common.copy_(share)
+    own, half, one = made
+    torch.testing.assert_close(one.std((-2, -1)), torch.zeros(1, 2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(half, (own + one) / 2, atol=1e-6, rtol=0)
+    assert float(own.std()) > 1e-3
 
 
 def test_tiles_cover_a_side_once():
@@ -232,6 +252,7 @@ def test_impossible_objectives(settings, said):
         ("offset_bound=-1", "offset_bound"),
         ("hardness.vif=[1,2,1]", "from 0 to 1"),
         ("faint.vif=[1]", "2 numbers"),
+        ("common.vif=2", "from 0 to 1"),
     ],
 )
 def test_impossible_backbones(override, said):

@@ -85,10 +85,12 @@ class BandSite(nn.Module):
         base: the site of the base, whose tokens are single pixels and whose prompts are smooth.
         hardness: `(num_tasks,)` initial share of a whole choice that the prompts make, 0 (the average) to 1; None: 1, not trained.
         faint: `(num_tasks,)` initial factor on the gain where the detail of all sources is faint; None: 1, not trained.
+        common: `(num_tasks,)` share of one choice for all places in the prompts, 0 to 1; None: 0. It is not trained.
     """
 
     hardness: nn.Parameter | None
     faint: nn.Parameter | None
+    common: Tensor | None
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class BandSite(nn.Module):
         base: bool,
         hardness: Tensor | None = None,
         faint: Tensor | None = None,
+        common: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.base, self.gain_log = base, float(torch.tensor(gain_bound).log())
@@ -108,6 +111,7 @@ class BandSite(nn.Module):
         self.gain = nn.Parameter((gain.log() / self.gain_log).clamp(-0.99, 0.99).atanh())
         self.register_parameter("hardness", None if hardness is None else nn.Parameter(hardness.clone()))
         self.register_parameter("faint", None if faint is None else nn.Parameter(faint.clamp_min(1e-3).log()))
+        self.register_buffer("common", common, persistent=False)
         self.recipe = recipe is not None
         if recipe is None:
             return
@@ -123,7 +127,12 @@ class BandSite(nn.Module):
         self.head = nn.Parameter(torch.zeros(num_tasks, width, 4))  # scores of a and b, gain, offset
 
     def forward(
-        self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights, control: PromptControl
+        self,
+        cues: BandCues,
+        context: tuple[Tensor, Tensor] | None,
+        task: TaskWeights,
+        control: PromptControl,
+        overall: Tensor | None = None,
     ) -> BandOutput:
         """Decide on one band.
 
@@ -132,11 +141,13 @@ class BandSite(nn.Module):
             context: of the next coarser site, None at the base.
             task: index, or `(num_tasks,)` weights.
             control: steering of the prompts.
+            overall: `(B, 2, 1, 1)` mean of the prompts over the whole picture, where this is a tile.
         """
         seen = self.evidence(cues, context, task)
         difference = self.spread(seen.scores[:, :1] - seen.scores[:, 1:], cues.energy[:, :1] - cues.energy[:, 1:], task)
         chosen = difference.sigmoid()
-        prompts = control(self.soften(torch.cat([chosen, 1 - chosen], dim=1), task))
+        chosen = self.soften(torch.cat([chosen, 1 - chosen], dim=1), task)
+        prompts = control(self.agree(chosen, task, overall))
         return BandOutput(prompts, self.gain_of(seen.gain, cues.energy, task), seen.offset, seen.context, seen.routing)
 
     def evidence(self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights) -> Evidence:
@@ -163,6 +174,13 @@ class BandSite(nn.Module):
         even, hardness = 1 / prompts.shape[1], of_task(self.hardness, task)
         bounded = hardness + (hardness.clamp(0, 1) - hardness).detach()  # which a step may leave, and come back
         return even + bounded * (prompts - even)
+
+    def agree(self, prompts: Tensor, task: TaskWeights, overall: Tensor | None) -> Tensor:
+        """Prompts `(B, n, h, w)` nearer to their mean over the whole picture, by the task's share of a common choice."""
+        if self.common is None:
+            return prompts
+        overall = prompts.mean((-2, -1), keepdim=True) if overall is None else overall
+        return prompts + of_task(self.common, task) * (overall - prompts)
 
     def gain_of(self, gain: Tensor, energy: Tensor, task: TaskWeights) -> Tensor:
         """Factor on the band on its pixels: within the bound for the tokens, and less or more where all energy is faint."""

@@ -26,8 +26,8 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import BandSite, Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
-from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork
-from fusion.models.tcmoa.tiles import TILE, WHOLE, without_border
+from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork, Whole
+from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
 from fusion.moe.routers import TaskWeights, of_task
@@ -50,10 +50,15 @@ def fuse_pyramid_of_many(
     if rows * columns <= whole:
         output = fuse_sources(network, sources, task, control)
     else:
-        means = torch.cat([split_luma(source)[0].mean((-2, -1), keepdim=True) for source in sources], dim=1)
         fused = torch.empty_like(sources[0])
-        for piece in tiles_of(fused, tile, Reach(network.reach, network.tile_grid)):
-            output = fuse_sources(network, [piece.cut(source) for source in sources], task, control, means)
+        tiles = tiles_of(fused, tile, Reach(network.reach, network.tile_grid))
+
+        def prompts(lumas: Sequence[Tensor], means: Tensor) -> Tensor:
+            return base_prompts(network, lumas, task, means)
+
+        known = whole_of(sources, network, tiles, prompts)
+        for piece in tiles:
+            output = fuse_sources(network, [piece.cut(source) for source in sources], task, control, known)
             piece.paste(output.fused, fused)
         output.fused = fused
     output.fused = output.fused[..., :height, :width]
@@ -66,7 +71,7 @@ def fuse_sources(
     sources: Sequence[Tensor],
     task: TaskWeights | list[TaskWeights],
     control: PromptControl | list[PromptControl] | None = None,
-    means: Tensor | None = None,
+    whole: Whole | None = None,
 ) -> FusionOutput:
     """Fuse n sources.
 
@@ -74,7 +79,7 @@ def fuse_sources(
         network: of two sources, as trained.
         sources: `(B, 3, H, W)` each, RGB in [0, 1], the brightest first.
         task, control: see `PyramidNetwork.forward`; beta has no meaning for more than two sources.
-        means: `(B, n, 1, 1)` mean luma of the whole sources, where these are tiles.
+        whole: of the whole sources, where these are tiles.
 
     Returns:
         `FusionOutput` with prompts `(B, n, h, w)` from the base to the finest band, in the order of the sources.
@@ -83,7 +88,7 @@ def fuse_sources(
         ConfigError: beta with more than two sources.
     """
     with torch.autocast(sources[0].device.type, enabled=False):
-        return _fuse(network, [source.float() for source in sources], task, control or PromptControl(), means)
+        return _fuse(network, [source.float() for source in sources], task, control or PromptControl(), whole)
 
 
 def _fuse(
@@ -91,11 +96,11 @@ def _fuse(
     sources: list[Tensor],
     task: TaskWeights | list[TaskWeights],
     control: PromptControl | list[PromptControl],
-    means: Tensor | None,
+    whole: Whole | None,
 ) -> FusionOutput:
     split = [split_luma(source) for source in sources]
     luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
-    means = luma.mean((-2, -1), keepdim=True) if means is None else means
+    means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
     pictures = network.backbone.gaussians(luma)
     bands = network.backbone.bands(pictures)
     cues = network.cues(bands, pictures, means)
@@ -110,7 +115,8 @@ def _fuse(
         level = int(key)
         band, energy = bands[level], cues[level].energy
         chosen = site.spread(scores[index], energy, tasks[name]).softmax(1)
-        prompts = _steer(controls[name], site.soften(chosen, tasks[name]))
+        overall = whole.prompts if whole is not None and site.base else None
+        prompts = _steer(controls[name], site.agree(site.soften(chosen, tasks[name]), tasks[name], overall))
         weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
         gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name])
         mixed = (prompts * band).sum(1, keepdim=True)
@@ -127,17 +133,33 @@ def _fuse(
     return output
 
 
+def base_prompts(
+    network: PyramidNetwork, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], means: Tensor
+) -> Tensor:
+    """Prompts of the base, `(B, n, h, w)`, before a common choice; see `PyramidNetwork.base_prompts`."""
+    pictures = network.backbone.gaussians(torch.cat(list(lumas), dim=1))
+    cues = network.cues(network.backbone.bands(pictures), pictures, means)
+    tasks = per_site(task, network.site_names)
+    name, (_, site) = network.site_names[0], _sites(network)[0]
+    scores, _ = _all_pairs(network, [*pictures[:-1], pictures[-1] - means], cues, tasks, sites=1)
+    return site.soften(site.spread(scores[0], cues[-1].energy, tasks[name]).softmax(1), tasks[name])
+
+
 def _all_pairs(
-    network: PyramidNetwork, bands: list[Tensor], cues: list[BandCues], tasks: dict[str, TaskWeights]
+    network: PyramidNetwork,
+    bands: list[Tensor],
+    cues: list[BandCues],
+    tasks: dict[str, TaskWeights],
+    sites: int | None = None,
 ) -> tuple[list[Tensor], list[list[Evidence]]]:
-    """Scores `(B, n, h', w')` of the sources on every site, and what each pair says there of gain and offset."""
+    """Scores `(B, n, h', w')` of the sources on the first sites, or all, and what each pair says there of gain and offset."""
     count = bands[0].shape[1]
-    names = network.site_names
+    names = network.site_names[:sites]
     scores: list[Tensor] = [cues[int(key)].tokens[:, :, 0] * 0 for key in network.sites]
     said: list[list[Evidence]] = [[] for _ in names]
     for first, second in combinations(range(count), 2):
         context = None
-        for index, (name, (key, site)) in enumerate(zip(names, _sites(network), strict=True)):
+        for index, (name, (key, site)) in enumerate(zip(names, _sites(network)[:sites], strict=True)):
             level = int(key)
             seen = site.evidence(_of_pair(cues[level], bands[level], (first, second), site.base), context, tasks[name])
             context = seen.context

@@ -21,7 +21,7 @@ from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.many import fuse_pyramid_of_many
 from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
-from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork
+from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork, Whole
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
 from fusion.models.tcmoa.tiles import LARGEST, SEEN, TILE, WHOLE, fuse_pyramid
 from fusion.models.tiled import Reach, run_blended, side_of
@@ -167,7 +167,7 @@ class TCMoA(FusionModel):
         sites: Sequence[str] | None = None,
         task_weights: Mapping[str, float] | None = None,
         site_tasks: Sequence[str] | None = None,
-        means: Tensor | None = None,
+        whole: Whole | None = None,
     ) -> FusionOutput:
         """Fuse pairs whose sides are multiples of `size_multiple`.
 
@@ -178,7 +178,7 @@ class TCMoA(FusionModel):
             sites: sites that are steered ("encoder.1", ...); all by default.
             task_weights: mix of the tasks' routers, e.g. `{"vif": 0.5, "mff": 0.5}`, in place of `task` (Fig. 7).
             site_tasks: one task per site, in place of `task`.
-            means: of whole pictures whose tiles `a` and `b` are, see `PyramidNetwork`.
+            whole: of the pictures whose tiles `a` and `b` are, see `PyramidNetwork`.
 
         Raises:
             ConfigError: a task or site that the model does not have.
@@ -186,7 +186,7 @@ class TCMoA(FusionModel):
         control = self._controls(PromptControl(alpha, beta, center), sites)
         routing = self._routing(task, task_weights, site_tasks)
         if isinstance(self.network, PyramidNetwork):  # fuses luma and chroma by their own weights
-            return self.network(a, b, routing, control, means)
+            return self.network(a, b, routing, control, whole)
         if self.color == "rgb":
             return self.network(a, b, routing, control)
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
@@ -231,10 +231,16 @@ class TCMoA(FusionModel):
     ) -> FusionOutput:
         assert isinstance(self.network, PyramidNetwork)
 
-        def run(x: Tensor, y: Tensor, **means: Any) -> FusionOutput:
-            return self(x, y, task, **controls, **means)
+        network = self.network
+        routing = self._routing(task, controls.get("task_weights"), controls.get("site_tasks"))
 
-        return fuse_pyramid(run, a, b, self.network, *sizes)
+        def run(x: Tensor, y: Tensor, **whole: Any) -> FusionOutput:
+            return self(x, y, task, **controls, **whole)
+
+        def prompts(lumas: Sequence[Tensor], means: Tensor) -> Tensor:
+            return network.base_prompts(lumas, routing, means)
+
+        return fuse_pyramid(run, a, b, network, prompts, *sizes)
 
     def _fuse_tensor(self, a: Tensor, b: Tensor, task: str, **controls: Any) -> FusionOutput:
         if isinstance(self.network, PyramidNetwork):

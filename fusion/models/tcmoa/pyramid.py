@@ -1,6 +1,7 @@
 """TC-MoA on a Laplacian pyramid (ours): a frozen backbone that loses nothing, with an adapter site on every band."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,20 @@ from fusion.moe.routers import TaskWeights, of_task
 
 GRAY = 1e-4
 """Saturation that is taken for none."""
+
+
+class Whole(NamedTuple):
+    """What a tile has to know of the whole pictures that it is cut from.
+
+    Attributes:
+        means: `(B, n, 1, 1)` mean luma of the sources.
+        prompts: `(B, n, 1, 1)` mean prompts of the base before they are steered; None where the base makes no common choice.
+    """
+
+    means: Tensor
+    prompts: Tensor | None = None
+
+
 Table = Mapping[str, Sequence[Sequence[float]]]
 
 
@@ -36,6 +51,7 @@ class PyramidBackbone(LaplacianPyramid):
         chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
+        common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
         weights: always None.
     """
 
@@ -50,10 +66,11 @@ class PyramidBackbone(LaplacianPyramid):
         chroma: Mapping[str, Sequence[float]] | None = None,
         hardness: Mapping[str, Sequence[float]] | None = None,
         faint: Mapping[str, Sequence[float]] | None = None,
+        common: Mapping[str, float] | None = None,
         weights: str | None = None,
     ) -> None:
         super().__init__(levels, weights)
-        self.hardness, self.faint = hardness, faint
+        self.hardness, self.faint, self.common = hardness, faint, common
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
 
@@ -65,6 +82,9 @@ class PyramidBackbone(LaplacianPyramid):
             value = config.get(key, 2.0)
             if not isinstance(value, (int, float)) or not low < value <= 4:
                 raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
+        for task, share in (config.get("common") or {}).items():  # type: ignore[attr-defined]
+            if not 0 <= share <= 1:
+                raise ConfigError(f"model.backbone.common.{task}={share}: expected a number from 0 to 1")
         for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
             for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
                 if len(row) != count or not all(0 <= value <= high for value in row):
@@ -90,6 +110,12 @@ class PyramidBackbone(LaplacianPyramid):
             return None
         tables = (self.faint.get(task, (1.0, 1.0)) for task in tasks)
         return torch.stack([self._at(level, torch.tensor([*table, 1.0])) for table in tables])
+
+    def common_table(self, tasks: Sequence[str], level: int) -> Tensor | None:
+        """`(tasks,)` shares of a common choice, at the base."""
+        if self.common is None or level < self.levels:
+            return None
+        return torch.tensor([float(self.common.get(task, 0.0)) for task in tasks])
 
     def _at(self, level: int, table: Tensor) -> Tensor:
         """What holds at a level, of rows for the finest band, the coarsest and the base."""
@@ -133,6 +159,7 @@ class PyramidNetwork(nn.Module):
                 base=level == backbone.levels,
                 hardness=backbone.hardness_table(tasks, level),
                 faint=backbone.faint_table(tasks, level),
+                common=backbone.common_table(tasks, level),
             )
         self.sites = nn.ModuleDict(sites)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
@@ -149,6 +176,11 @@ class PyramidNetwork(nn.Module):
         return base + sum(7 * 2 ** (level + 1) for level in range(self.backbone.levels))
 
     @property
+    def agrees(self) -> bool:
+        """Whether the base makes a choice that is common to all places."""
+        return any(site.common is not None for site in self.sites.values())
+
+    @property
     def site_names(self) -> list[str]:
         """Sites from the base to the finest band, in the order of a forward pass."""
         return [f"level.{level}" for level in self.sites]
@@ -159,7 +191,7 @@ class PyramidNetwork(nn.Module):
         b: Tensor,
         task: TaskWeights | list[TaskWeights],
         control: PromptControl | list[PromptControl] | None = None,
-        means: Tensor | None = None,
+        whole: Whole | None = None,
     ) -> FusionOutput:
         """Fuse RGB pairs in [0, 1].
 
@@ -167,14 +199,14 @@ class PyramidNetwork(nn.Module):
             a, b: `(B, 3, H, W)`.
             task: index or `(num_tasks,)` weights of the routers, one for all sites or one per site.
             control: steering of the prompts, one for all sites or one per site.
-            means: `(B, 2, 1, 1)` mean luma of the whole sources, where these are tiles.
+            whole: of the whole sources, where these are tiles.
 
         Returns:
             `FusionOutput` with prompts and routings from the base to the finest band; `extras` has the base of the luma pyramid:
             "base" fused, "base_sources" `(B, 2, h, w)`, "base_prompts" `(B, 2, h, w)`.
         """
         with torch.autocast(a.device.type, enabled=False):  # differences of large numbers and logarithms need float32
-            return self._fuse(a.float(), b.float(), task, control or PromptControl(), means)
+            return self._fuse(a.float(), b.float(), task, control or PromptControl(), whole)
 
     def _fuse(
         self,
@@ -182,20 +214,21 @@ class PyramidNetwork(nn.Module):
         b: Tensor,
         task: TaskWeights | list[TaskWeights],
         control: PromptControl | list[PromptControl],
-        means: Tensor | None,
+        whole: Whole | None,
     ) -> FusionOutput:
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
         luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
-        means = luma.mean((-2, -1), keepdim=True) if means is None else means
+        means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
         cues = self.cues(bands, pictures, means)
+        overall = None if whole is None else whole.prompts
         output = FusionOutput(fused=a)
         tasks, controls = per_site(task, self.site_names), per_site(control, self.site_names)
         fused, context = luma[:, :1], None
         for name, (key, site) in zip(self.site_names, self.sites.items(), strict=True):
             level = int(key)
-            seen: BandOutput = site(cues[level], context, tasks[name], controls[name])
+            seen: BandOutput = site(cues[level], context, tasks[name], controls[name], overall if site.base else None)
             band = (seen.prompts * bands[level]).sum(1, keepdim=True)
             if level == self.backbone.levels:
                 pivot = means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
@@ -211,6 +244,21 @@ class PyramidNetwork(nn.Module):
         chroma = self._chroma(chroma_a - 0.5, chroma_b - 0.5, seen.prompts, tasks[name])
         output.fused = join_luma(fused, chroma + 0.5)
         return output
+
+    def base_prompts(self, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], means: Tensor) -> Tensor:
+        """Prompts of the base of two sources, `(B, 2, h, w)`, before a common choice and before they are steered.
+
+        Args:
+            lumas: `(B, 1, H, W)` of the sources.
+            task: see `forward`.
+            means: `(B, 2, 1, 1)` mean luma of the whole sources.
+        """
+        pictures = self.backbone.gaussians(torch.cat(list(lumas), dim=1))
+        cues = self.cues(self.backbone.bands(pictures), pictures, means)[-1]
+        name, (_, site) = self.site_names[0], next(iter(self.sites.items()))
+        own = per_site(task, self.site_names)[name]
+        scores = site.spread(site.evidence(cues, None, own).scores, cues.energy, own)
+        return site.soften(scores.softmax(1), own)
 
     def cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
         """Cues of every level, finest first, of two sources or more; see `band_cues`."""

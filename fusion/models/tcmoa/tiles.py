@@ -1,6 +1,6 @@
 """Pyramids of pictures of any size: whole where memory allows, else by tiles that agree with the whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from torch import Tensor
 from fusion.layers.color import split_luma
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
-from fusion.models.tcmoa.pyramid import PyramidNetwork
-from fusion.models.tiled import Reach, run_tiled, tiles_of
+from fusion.models.tcmoa.pyramid import PyramidNetwork, Whole
+from fusion.models.tiled import Reach, Tile, run_tiled, tiles_of
 
 WHOLE = 6_000_000
 """Pixels that are fused at once."""
@@ -27,6 +27,7 @@ def fuse_pyramid(
     a: Tensor,
     b: Tensor,
     network: PyramidNetwork,
+    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
     whole: int = WHOLE,
     tile: int = TILE,
     margin: int | None = None,
@@ -36,7 +37,8 @@ def fuse_pyramid(
     Sides are reflected up to the grid of the coarsest tokens, so that tiles cut on that grid see the same pyramid as the whole.
 
     Args:
-        run: the model; takes `means` of the whole pictures with tiles.
+        run: the model; takes the pair and, with tiles, `whole`.
+        prompts: of the base of a tile: takes the lumas and the means of the whole, see `PyramidNetwork.base_prompts`.
         a, b: `(B, 3, H, W)` in [0, 1].
         network: of `run`.
         whole: pixels that are fused at once; larger pictures go by tiles, one pair at a time.
@@ -49,7 +51,7 @@ def fuse_pyramid(
     height, width = a.shape[-2:]
     a, b = (reflect_to_multiple(x, network.tile_grid) for x in (a, b))
     at_once = torch.compiler.is_exporting() or a.shape[-2] * a.shape[-1] <= whole
-    output = run(a, b) if at_once else _tiled(run, a, b, network, tile, margin)
+    output = run(a, b) if at_once else _tiled(run, a, b, network, prompts, tile, margin)
     output.fused = output.fused[..., :height, :width]
     if not torch.compiler.is_exporting():  # whose graph gives the picture alone
         output.prompts = without_border(output, height, width)
@@ -66,19 +68,52 @@ def without_border(output: FusionOutput, height: int, width: int) -> list[Tensor
 
 
 def _tiled(
-    run: Callable[..., FusionOutput], a: Tensor, b: Tensor, network: PyramidNetwork, tile: int, margin: int | None
+    run: Callable[..., FusionOutput],
+    a: Tensor,
+    b: Tensor,
+    network: PyramidNetwork,
+    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
+    tile: int,
+    margin: int | None,
 ) -> FusionOutput:
-    means = torch.cat([split_luma(x)[0].mean((-2, -1), keepdim=True) for x in (a, b)], dim=1)
     tiles = tiles_of(a, tile, Reach(network.reach if margin is None else margin, network.tile_grid))
     made: list[Tensor] = []
     output = FusionOutput(a)
-
-    def piece(x: Tensor, y: Tensor) -> Tensor:
-        nonlocal output
-        output = run(x, y, means=means[len(made) : len(made) + 1])
-        return output.fused
-
     for first, second in zip(a.split(1), b.split(1), strict=True):
+        whole = whole_of([first, second], network, tiles, prompts)
+
+        def piece(x: Tensor, y: Tensor, whole: Whole = whole) -> Tensor:
+            nonlocal output
+            output = run(x, y, whole=whole)
+            return output.fused
+
         made.append(run_tiled(piece, first, second, tiles))
     output.fused = torch.cat(made)
     return output
+
+
+def whole_of(
+    sources: Sequence[Tensor],
+    network: PyramidNetwork,
+    tiles: list[Tile],
+    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
+) -> Whole:
+    """What tiles have to know of the whole: means, and where the base makes a common choice its mean prompts, tile by tile.
+
+    Args:
+        sources: `(1, 3, H, W)` each, sides on the network's grid.
+        network: which fuses them.
+        tiles: of the pictures.
+        prompts: of the base of a tile, `(1, n, h, w)`, from the lumas and the means of the whole.
+    """
+    lumas = [split_luma(source)[0] for source in sources]
+    means = torch.cat([luma.mean((-2, -1), keepdim=True) for luma in lumas], dim=1)
+    if not network.agrees:
+        return Whole(means)
+    level = network.backbone.levels
+    total = torch.zeros_like(means)
+    for tile in tiles:
+        seen = tile.at(level).core(prompts([tile.cut(luma) for luma in lumas], means))
+        total = total + seen.sum((-2, -1), keepdim=True)
+    height, width = lumas[0].shape[-2:]
+    return Whole(means, total / (height * width / 4**level))
