@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="c768e95f104ea186f5dd10ef84d5b34cd1371888ae95e94ada792f93e1b11357",
+        sha256="9e11acab83666120db8ef87d6e6f89a17f7e360e8e1101160f44216f383883b3",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",

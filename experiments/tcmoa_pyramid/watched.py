@@ -98,13 +98,6 @@ class Standing:
         ranks = np.array([rankdata(column)[-1] for column in table.T])
         return float(ranks.mean()), ranks
 
-    def smooth(self, model: torch.nn.Module, width: float = 0.15) -> float:
-        """Estimated mean rank in which a published method counts by how far it is away, in `width` standard deviations."""
-        estimate, published = self.estimate(model), self.published
-        estimate, published = (np.where(self.factors, np.log(np.maximum(x, 1e-9)), x) for x in (estimate, published))
-        distance = (published - estimate) * self.signs / (width * published.std(0))
-        return float((1 + (1 / (1 + np.exp(-1.7 * distance))).sum(0)).mean())
-
 
 def main() -> None:
     """Print a row per model and benchmark."""
