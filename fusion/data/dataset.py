@@ -44,6 +44,7 @@ class PairDataset(Dataset[Sample], ABC):
         cache: "ram" keeps decoded uint8 images in memory (see `preload`), "disk" in files that are mapped into memory,
             "none" decodes each time.
         cache_dir: folder of those files; None: `.cache` beside `root`.
+        repeat: how often a pair comes in one pass of the training, for small sets beside large ones.
         group: name under which training alternates between sets, in place of their task.
         dataset: name in tables and batches, in place of the class's.
         instruction: text that goes with every pair, for models that take one.
@@ -82,6 +83,7 @@ class PairDataset(Dataset[Sample], ABC):
         resize: int | Sequence[int] | None = None,
         cache: Literal["none", "ram", "disk"] = "none",
         cache_dir: str | Path | None = None,
+        repeat: int = 1,
         group: str | None = None,
         dataset: str | None = None,
         instruction: str | None = None,
@@ -94,7 +96,9 @@ class PairDataset(Dataset[Sample], ABC):
             raise ConfigError(f"{self.name}: unknown cache '{cache}', expected none, ram or disk.")
         if match_size not in (None, "a", "b"):
             raise ConfigError(f"{self.name}: unknown match_size '{match_size}', expected a, b or null.")
-        self.root = Path(root)
+        if repeat < 1:
+            raise ConfigError(f"{self.name}: repeat={repeat}: expected at least 1.")
+        self.root, self.repeat = Path(root), repeat
         self.split = self.splits[0] if split is None else split
         self.include, self.exclude = include, exclude
         self.skip, self.limit, self.shuffle_seed = skip, limit, shuffle_seed

@@ -1,11 +1,13 @@
 """Frozen networks of tasks, whose losses train a fusion method (T-OAR, stage two)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fusion.data.batch import FusionBatch
 from fusion.downstream.labels import check_classes
+from fusion.errors import ConfigError
 from fusion.models.checkpoint import state_digest
 from fusion.models.trained import TrainedModel
 from fusion.parts import Part
@@ -62,16 +64,40 @@ class JudgeTask(FrozenTask):
     Args:
         judge: the network with its weights.
         weight: of the loss.
+        terms: further factors by the loss's terms, such as FastestDet's "box", "objectness" and "class"; those left out: 1.
+        from_sources: pairs without class maps get those that a segmenter sees in both sources, in place of a refusal.
     """
 
-    def __init__(self, judge: TrainedModel, weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        judge: TrainedModel,
+        weight: float = 1.0,
+        terms: Mapping[str, float] | None = None,
+        from_sources: bool = False,
+    ) -> None:
         super().__init__(judge, weight)
+        self.terms = dict(terms or {})
+        if from_sources and not hasattr(judge, "segment_pair"):
+            raise ConfigError(
+                "from_sources=true: only a segmenter labels what it is given; write boxes with action=label"
+            )
+        self.from_sources = from_sources
 
     def check_data(self, datamodule: Any) -> None:
         """Detectors: see `check_classes`."""
         module: Any = self.module
         if hasattr(module, "detect"):
             check_classes(module.class_names, datamodule, "train", "model.task_networks.detection.judge")
+
+    def losses(self, images: Tensor, batch: FusionBatch) -> dict[str, Tensor]:
+        """See `FrozenTask.losses`."""
+        if self.from_sources and not isinstance(batch.get("mask"), Tensor):
+            module: Any = self.module.to(images.device)
+            batch = {**batch, "mask": module.segment_pair(batch["a"], batch["b"]).clone()}
+        terms = super().losses(images, batch)
+        if unknown := [name for name in self.terms if name not in terms]:
+            raise ConfigError(f"terms.{unknown[0]}: the loss has none of this name; known: {', '.join(terms)}")
+        return {name: self.terms.get(name, 1.0) * term for name, term in terms.items()}
 
 
 class SegmentationTask(FrozenTask):

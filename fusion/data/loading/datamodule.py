@@ -257,7 +257,8 @@ class FusionDataModule(LightningDataModule):
         for dataset in datasets:
             dataset.preload()
         if part == "train":
-            return JointDataset(datasets, self.tasks, self._train_transforms)
+            repeated = [dataset for dataset in datasets for _ in range(dataset.repeat)]
+            return JointDataset(repeated, self.tasks, self._train_transforms)
         transform = self._eval_transforms[part]
         return JointDataset(datasets, None, {dataset.group: transform for dataset in datasets})
 

@@ -16,19 +16,25 @@ SIDE = 352
 """Images are resized to this square (released configuration)."""
 
 
+def side_for(height: int, width: int) -> int:
+    """The square, a multiple of 32, that shows an image at the scale at which 352 shows 640x480."""
+    return max(1, round(SIDE * (height * width / (640 * 480)) ** 0.5 / 32)) * 32
+
+
 class FastestDet(nn.Module):
     """The detector; `features`, `losses` and `detect` are as `fusion.layers.faster_rcnn.FasterRCNN` has them.
 
     Args:
         num_classes: of the classifier; 80 for the released weights.
-        side: images are resized to this square; a multiple of 32.
+        side: images are resized to this square; a multiple of 32. None: in proportion to the image, 352 for 640x480, so that
+            crops are seen at the scale of whole pictures.
         score_threshold, nms_threshold, detections: of what is returned per image (released evaluation: 0.001, 0.45).
     """
 
     def __init__(
         self,
         num_classes: int = 80,
-        side: int = SIDE,
+        side: int | None = SIDE,
         score_threshold: float = 0.001,
         nms_threshold: float = 0.45,
         detections: int = 100,
@@ -45,7 +51,8 @@ class FastestDet(nn.Module):
 
         Channels: objectness in [0, 1]; x, y, width and height before their squashing; class probabilities.
         """
-        resized = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
+        side = self.side or side_for(*images.shape[-2:])
+        resized = F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
         fine, middle, coarse = self.backbone(resized.flip(1))  # BGR, as OpenCV reads
         joined = [F.avg_pool2d(fine, 3, 2, 1), middle, F.interpolate(coarse, scale_factor=2.0, mode="nearest")]
         return self.detect_head(self.SPP(torch.cat(joined, dim=1)))

@@ -1,6 +1,7 @@
 """T-OAR (Yang et al. 2025): fused images tailored by a written instruction to the task that looks at them."""
 
 from fusion.models.toar.base_fusion import BaseFusion
+from fusion.models.toar.fidelity import Fidelity
 from fusion.models.toar.losses import BrightnessGradientLoss
 from fusion.models.toar.module import TOAR
 from fusion.models.toar.network import BaseFusionNetwork
@@ -12,6 +13,7 @@ __all__ = [
     "BaseFusionNetwork",
     "BrightnessGradientLoss",
     "DynamicPrompt",
+    "Fidelity",
     "Regulation",
     "StaticPrompt",
     "TextConcat",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError, DataError, WeightsError
@@ -16,6 +16,7 @@ from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 from fusion.models.toar import color
 from fusion.models.toar.base_fusion import check_network, load_base
+from fusion.models.toar.fidelity import Fidelity
 from fusion.models.toar.instructions import PLAIN, Instructions
 from fusion.models.toar.network import BaseFusionNetwork, is_trained, warn_untrained
 from fusion.models.toar.recognition import Recognition
@@ -44,6 +45,8 @@ class TOAR(FusionModel):
         task_bn: T-OAR's batch norms keep running statistics by task; False: one for all, as the released code.
         base_weights: name or path of a stage-one checkpoint; None leaves the base network random.
         task_networks: by task, makes a frozen network and its loss (`fusion.downstream`); only training needs them.
+        bn_momentum: of the running statistics of T-OAR's batch norms.
+        fidelity: what keeps tailored images natural in training, see `Fidelity`; None: the tasks' losses alone, as the paper.
         paraphrase: share of training images whose instruction is another sentence of the same task.
         instruction: what images are fused for where nothing is said; None: plain fusion.
         text_cache: folder for the features of costly text encoders; None: the cache of weights.
@@ -69,6 +72,8 @@ class TOAR(FusionModel):
         share_adapter: bool = True,
         adapted_dim: int = 512,
         task_bn: bool = False,
+        bn_momentum: float = 0.1,
+        fidelity: Fidelity | None = None,
         base_weights: str | None = None,
         task_networks: Mapping[str, Callable[[], Any]] | None = None,
         paraphrase: float = 0.0,
@@ -88,6 +93,10 @@ class TOAR(FusionModel):
         self.text = TextFeatures(text_encoder, text_cache)
         self.instructions = Instructions(instructions)
         self.task_bn = task_bn
+        self.fidelity = fidelity
+        for norm in self.regulation.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = bn_momentum
         if task_bn:
             separate_tasks(self.regulation, len(self.instructions.sentences))
         self.recognise = Recognition(self.instructions, self.text, getattr(text_encoder, "recognise", None), wordings)
@@ -107,6 +116,8 @@ class TOAR(FusionModel):
         for task in config.get("task_networks") or {}:
             if task not in known:
                 raise ConfigError(f"model.task_networks.{task}: no instruction asks for it; known: {', '.join(known)}")
+        if not 0 < config.get("bn_momentum", 0.1) <= 1:
+            raise ConfigError(f"model.bn_momentum={config['bn_momentum']}: expected above 0 and at most 1")
         if not 0 <= config.get("paraphrase", 0.0) <= 1:
             raise ConfigError(f"model.paraphrase={config['paraphrase']}: expected a share between 0 and 1")
 
@@ -288,7 +299,7 @@ class TOAR(FusionModel):
         return asked.pop()
 
     def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
-        """Eq. 9: the loss of the network of the instructed task.
+        """Eq. 9: the loss of the network of the instructed task; and the terms of `fidelity`, where there is one.
 
         Raises:
             DataError: pairs without an instruction.
@@ -299,7 +310,16 @@ class TOAR(FusionModel):
                 "these pairs have no instruction: T-OAR trains on data that says its task (data=toar_stage2)"
             )
         with torch.autocast(output.fused.device.type, enabled=False):
-            return self._tasks[self.trained_task(batch)].losses(output.fused.float(), batch)
+            terms = self._tasks[self.trained_task(batch)].losses(output.fused.float(), batch)
+        return terms | self._kept(output, batch)
+
+    def _kept(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
+        if self.fidelity is None:
+            return {}
+        visible, infrared = color.split(batch["a"])[0], batch["b"][:, :1]
+        with torch.no_grad():
+            plain = self.network(infrared, visible)
+        return self.fidelity(output.extras["luma"], plain, infrared, visible)
 
     def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
         """Fusion metrics, and where the network of the instructed task is loaded its loss, `val/loss`."""
