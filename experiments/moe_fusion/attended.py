@@ -2,9 +2,9 @@
 
     python experiments/moe_fusion/attended.py OUT --data DATA --detector FastestDet.pth [--weights FILE]
 
-Writes OUT/LABEL/NAME.png, which `experiments/toar/setting1.py --method LABEL=OUT/LABEL` judges, and OUT/attended.csv: a row per pair and
-foreground with the mean luma of the fused image inside and outside of the true boxes, that of the brighter source and of the mean
-of both there, Q_ABF, and the gates.
+Writes OUT/LABEL/NAME.png, which `experiments/toar/setting1.py --method LABEL=OUT/LABEL` judges, and OUT/attended.csv: a row per
+pair and foreground with the mean luma inside and outside of the true boxes of the fused image, of the brighter source and of the
+mean of both, Q_ABF, and the gates.
 """
 
 import argparse

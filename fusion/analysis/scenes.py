@@ -20,7 +20,7 @@ from fusion.moe.routing import Routing
 
 @dataclass(frozen=True)
 class Scene:
-    """One pair on the model's device: `a` and `b` `(1, 3, H, W)` in [0, 1], and `boxes` `(n, 4)` xyxy in pixels where it has some."""
+    """One pair on the model's device: `a`, `b` `(1, 3, H, W)` in [0, 1], and `boxes` `(n, 4)` xyxy in pixels where it has some."""
 
     task: str
     dataset: str
