@@ -61,3 +61,27 @@ def test_exported_weights_fuse_as_the_checkpoint_does(tmp_path, monkeypatch):
 def test_a_judge_without_weights_is_refused_by_name():
     with pytest.raises(ConfigError, match="the weights of the detector .* give weights=FILE"):
         load_model("moe_fusion_small", overrides=["model.weights=null", "model/attention=judge"], allow_untrained=True)
+
+
+def test_a_border_of_reflection_changes_the_frame_alone():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 3, 48, 60, generator=generator)
+    gates = {site: [0.5, 0.5, 0.0, 0.0] for site in ("foreground", "background", "global")}
+    model = load_model("moe_fusion_small")
+    assert model.border == 12
+    bordered = model.fuse(a, b, gates=gates).fused
+    model.border = 0
+    plain = model.fuse(a, b, gates=gates).fused
+    assert bordered.shape == plain.shape
+    torch.testing.assert_close(bordered[..., 12:-12, 12:-12], plain[..., 12:-12, 12:-12], atol=1e-5, rtol=0)
+    assert (bordered - plain)[..., :2, :].abs().max() > 1e-3
+    batch = {"task": "vif"} | {key: image[None] for key, image in (("a", a), ("b", b))}
+    model.train()
+    frames = []
+    for border in (0, 12):  # training sees pairs as they are
+        model.border = border
+        torch.manual_seed(1)
+        frames.append(model(batch["a"], batch["b"], "vif", gates=gates).extras["luma"])
+    assert torch.equal(*frames)
+    with pytest.raises(ConfigError, match="model.border=-1: expected a number of pixels from 0"):
+        load_model("moe_fusion_small", overrides=["model.border=-1"])
