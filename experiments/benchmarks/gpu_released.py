@@ -27,7 +27,7 @@ def tcmoa(folder: Path, large: bool = True) -> nn.Module:
     layers = importlib.import_module("timm.layers")
     sys.modules.setdefault("timm.models.layers", layers)  # its name in the timm of the release
     if not hasattr(np, "float"):
-        np.float = float  # its name in the NumPy of the release
+        np.float = float  # type: ignore[attr-defined]  # its name in the NumPy of the release
     _as_stub("cv2", "matplotlib", "matplotlib.pyplot", "torchvision.transforms.functional_tensor")
     sys.path.insert(0, str(folder))
     build = importlib.import_module("model.ViT_MAE")
