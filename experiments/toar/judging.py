@@ -10,7 +10,7 @@ from torch import Tensor
 from fusion.data import MSRS
 from fusion.data.sample import Sample
 from fusion.downstream.detection.resampled import ResampledDetectionScores
-from fusion.downstream.judges import CocoDetector, FastestDet, MFNetSegmenter, YOLOXNano
+from fusion.downstream.judges import CocoDetector, FastestDet, MFNetSegmenter
 from fusion.downstream.segmentation.resampled import ResampledSegmentationScores
 from fusion.files import markdown, write_csv, write_text
 from fusion.metrics.bootstrap import differences
@@ -30,10 +30,8 @@ class Looked(NamedTuple):
 
 
 def judge_of(task: str, detector: str, segmenter: str) -> Any:
-    """The released judge of a task; a detector's file says which it is, .onnx YOLOX-Nano and .pth FastestDet."""
-    if task == "segmentation":
-        return MFNetSegmenter(segmenter)
-    return CocoDetector(YOLOXNano if detector.endswith(".onnx") else FastestDet, detector)
+    """The released judge of a task."""
+    return CocoDetector(FastestDet, detector) if task == "detection" else MFNetSegmenter(segmenter)
 
 
 def look(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) -> Looked:

@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", required=True, help="folder that holds MSRS")
-    parser.add_argument("--detector", required=True, help="released weights of FastestDet, or yolox_nano.onnx")
+    parser.add_argument("--detector", required=True, help="FastestDet's released weights")
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
     parser.add_argument("--fused", type=Path, help="folder of folders of fused images")
     parser.add_argument("--method", action="append", default=[], help="LABEL=DIR of fused images")
