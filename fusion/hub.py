@@ -65,6 +65,11 @@ REGISTRY: dict[str, Weights] = {
         "stage one of T-OAR, trained here: experiments/toar",
         sha256="8df03d5ebc527308ad9b0d58ba214d762c5d55acc6c8f3070ddee3f23cc827ca",
     ),
+    "moe_fusion_small": Weights(
+        "moe_fusion_small.safetensors",
+        "MoE-Fusion by boxes of real pairs, trained here: experiments/moe_fusion",
+        sha256="cc7f271861fcfddb325d6fd8b03b5fc7e4abcd2e897963a4c8bbd2e575417483",
+    ),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(
         "mae_visualize_vit_large_ganloss.pth",

@@ -20,13 +20,14 @@ from fusion.moe.routing import Routing
 
 @dataclass(frozen=True)
 class Scene:
-    """One pair: `a` and `b` are `(1, 3, H, W)` in [0, 1] on the model's device."""
+    """One pair on the model's device: `a`, `b` `(1, 3, H, W)` in [0, 1], and `boxes` `(n, 4)` xyxy in pixels where it has some."""
 
     task: str
     dataset: str
     name: str
     a: Tensor
     b: Tensor
+    boxes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ def run(model: FusionModel, scene: Scene, **controls: Any) -> FusionOutput:
     """The model's forward pass on a pair as a whole, without tiles.
 
     Where the model needs larger sides the pair is extended by reflection, and what lies on the extension is cut off
-    again: fused images, prompts and routings are of the pair alone, so that maps and images share one frame.
+    again: fused images, prompts and routings are of the pair alone, so that maps and images share one frame. A model that
+    takes boxes gets those of the pair.
     """
+    if scene.boxes is not None and "boxes" in model.image_controls:
+        controls = {"boxes": [scene.boxes], **controls}
     size = scene.a.shape[-2:]
     a, b = (reflect_to_multiple(image, model.size_multiple) for image in (scene.a, scene.b))
     with torch.inference_mode():
@@ -122,18 +126,25 @@ def scenes(
         for dataset, index in (found[i * len(found) // count] for i in range(count)):
             sample = dataset.load(index)
             a, b = (_fit(sample[key], max_side, model.size_multiple).to(model.device) for key in ("a", "b"))
-            yield Scene(sample["task"], sample["dataset"], sample["name"], a, b)
+            boxes = sample.get("boxes")
+            if boxes is not None:
+                boxes = (boxes * _scale(sample["a"], max_side)).to(model.device)
+            yield Scene(sample["task"], sample["dataset"], sample["name"], a, b, boxes)
 
 
 def _fit(image: Tensor, max_side: int | None, multiple: int) -> Tensor:
     image = image[None].float() / 255
-    scale = min(1.0, max_side / max(image.shape[-2:])) if max_side else 1.0
+    scale = _scale(image, max_side)
     if scale < 1:
         size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
         image = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     token = math.gcd(multiple, 16)  # patches of 8 or 16 pixels
     height, width = (max(token, side // token * token) for side in image.shape[-2:])
     return reflect_to_multiple(image, token)[..., :height, :width]  # smaller than a token: extended
+
+
+def _scale(image: Tensor, max_side: int | None) -> float:
+    return min(1.0, max_side / max(image.shape[-2:])) if max_side else 1.0
 
 
 def no_such_thing(kind: str, what: str, model: FusionModel) -> ConfigError:

@@ -45,3 +45,18 @@ def crop(x: Tensor, height: int, width: int, start: int = 0) -> Tensor:
     for axis, length in ((-2, height), (-1, width)):
         x = x.index_select(axis, torch.arange(length, device=x.device) + start)
     return x
+
+
+def extend(x: Tensor, border: int) -> Tensor:
+    """`(..., H, W)` with so many reflected pixels on every side, of a picture of any size."""
+    if not border:
+        return x
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        x = x.index_select(axis, reflected_indices(size, size + 2 * border, x.device, border))
+    return x
+
+
+def cut(x: Tensor, border: int) -> Tensor:
+    """What `extend` was given."""
+    return crop(x, x.shape[-2] - 2 * border, x.shape[-1] - 2 * border, border) if border else x

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion.data import M3FD, MSRS, SCIE, VT5000, BoxDataset, FusionDataModule, SICEPairs, collate
+from fusion.data import M3FD, MSRS, SCIE, VT5000, BoxDataset, FusionDataModule, RoadScene, SICEPairs, collate
 from fusion.data.actions import verify_all
 from fusion.data.files.boxes import read_yolo_boxes, write_voc_boxes
 from fusion.data.files.labels import read_voc_boxes
@@ -173,3 +173,24 @@ def test_labels_need_a_judge_and_a_folder(data_dir: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             main(composed("msrs", data_dir, "action=label", *options))
+
+
+def test_road_scene_takes_the_boxes_of_a_detector(data_dir: Path, tmp_path: Path) -> None:
+    root = data_dir / "RoadScene"
+    plain = RoadScene(root)
+    assert "boxes" not in plain[0]
+    height, width = plain[0]["a"].shape[-2:]
+    boxes = tmp_path / "boxes"
+    for index, pair in enumerate(plain.pairs):
+        found = [[1.0, 2.0, 5.0, 6.0]] if index else []
+        write_voc_boxes(
+            boxes / f"{pair.name}.xml", (height, width), torch.tensor(found).reshape(-1, 4), ["Car"] * len(found)
+        )
+    labelled = RoadScene(root, label_dir=boxes)
+    assert len(labelled) == len(plain) and not len(labelled[0]["boxes"])
+    assert labelled[1]["boxes"].tolist() == [[1.0, 2.0, 5.0, 6.0]] and labelled[1]["labels"].tolist() == [1]
+    with pytest.warns(UserWarning, match="1 pairs have no box"):
+        assert len(RoadScene(root, label_dir=boxes, require_boxes=True)) == len(plain) - 1
+    (boxes / f"{plain.pairs[0].name}.xml").unlink()
+    with pytest.raises(DataError, match="no label for 1 of"):
+        len(RoadScene(root, label_dir=boxes))

@@ -45,7 +45,7 @@ BY_EXPERIMENT = {  # of the training of an experiment, by the longest name that 
 NOT_RUN = {
     "downstream": "a trained network for the task, or a judge that is fetched",
     "action=label": "a judge that is fetched",
-    "experiment=moe_fusion/real": "a judge that is fetched",
+    "experiment=moe_fusion/real": "boxes of MSRS; tests/moe_fusion trains on boxes",
     "experiment=moe_fusion/detector": "ImageNet weights that are fetched; tests/downstream trains a small one",
     "experiment=toar/segmenter": "ImageNet weights that are fetched; tests/toar trains a small one",
     "experiment=toar/real": "networks trained for the tasks; tests/toar trains small ones",

@@ -31,7 +31,7 @@ def pair(height: int, width: int) -> tuple[Tensor, Tensor]:
 EXACT = {  # size, and a limit for which tiles of about 300 pixels a side are taken
     "average": (300, 420), "maximum": (300, 420), "laplacian": (304, 416), "guided_filter": (260, 420),
     "seafusion": (170, 190), "ifcnn": (170, 190), "densefuse": (170, 190), "toar_base": (260, 290), "gifnet": (150, 170),
-    "moe_fusion_saliency": (170, 190),
+    "moe_fusion_saliency": (170, 190), "moe_fusion_small": (170, 190),
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_tiles_agree_with_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) 
     model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
     tiled = model.fuse(a, b, max_memory="1MiB").fused
     assert float((tiled - whole).abs().max()) < 5e-6
-    assert len(seen) != 1 or name in ("toar_base", "gifnet", "moe_fusion_saliency")
+    assert len(seen) != 1 or name in ("toar_base", "gifnet", "moe_fusion_saliency", "moe_fusion_small")
 
 
 @pytest.mark.parametrize("instruction", [None, "semantic segmentation task"])

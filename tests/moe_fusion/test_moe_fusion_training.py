@@ -11,9 +11,11 @@ from PIL import Image
 import fusion
 from fusion.analysis.expert_maps import expert_maps, statistics
 from fusion.analysis.scenes import Scene, Study
+from fusion.data import M3FD
 from fusion.data.sets.folders import Folders
 from fusion.errors import ConfigError
-from fusion.models.moe_fusion import MoEFusion
+from fusion.losses import box_mask
+from fusion.models.moe_fusion import BoxAttention, MoEFusion
 from fusion.training.schedules import multi_step
 
 SMALL = [
@@ -171,3 +173,18 @@ def test_expert_maps_are_drawn_and_other_models_are_refused(build, m3fd, tmp_pat
     average = fusion.load_model("average")
     with pytest.raises(ConfigError, match="Average as configured has no experts on whole images"):
         expert_maps(Study(average, partial(scenes, [pairs], None, None, average), tmp_path))
+
+
+def test_boxes_of_the_data_are_the_foreground_that_is_shown(build, m3fd):
+    from fusion.analysis.scenes import run, scenes
+
+    pairs = M3FD(m3fd / "M3FD", limit=1)
+    own, (height, width) = pairs.load(0)["boxes"], pairs.load(0)["a"].shape[-2:]
+    model = build(attention=BoxAttention())
+    for side, scale in ((None, 1.0), (max(height, width) // 2, 0.5)):
+        (scene,) = scenes([pairs], None, side, model)
+        assert scene.boxes is not None and torch.allclose(scene.boxes, own * scale)
+        shown = run(model, scene).extras["attention"]
+        assert torch.equal(shown, box_mask([own * scale], scene.a.shape[-2:])) and 0 < shown.mean() < 1
+    (scene,) = scenes([pairs], None, None, fusion.load_model("average"))
+    assert run(fusion.load_model("average"), scene).fused.shape == scene.a.shape

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusion.data.batch import FusionBatch
 from fusion.errors import ConfigError, DataError
 from fusion.hub import load_strict, locate, read_state
+from fusion.layers.borders import cut, extend
 from fusion.layers.color import join_luma, split_luma
 from fusion.models.base import FusionModel
 from fusion.models.moe_fusion.attention import Attention, AttentionMap, Boxes
@@ -42,6 +43,9 @@ class MoEFusion(FusionModel):
         detection: weight of the detectors' losses.
         decay_all: weight decay on vectors and biases too, as in the released code.
         weights: name or path of weights for the fusion network: a checkpoint of ours or a file of the released code.
+        border: pixels by which pairs are extended by reflection when they are fused, cut off again afterwards. The gradient loss
+            sees zeros beyond the border and so teaches a frame of light and dark pixels; 12 keeps all of it off the picture. 0 as
+            in the released code.
         base: see `FusionModel`.
     """
 
@@ -69,6 +73,7 @@ class MoEFusion(FusionModel):
         detection: float = 1.0,
         decay_all: bool = True,
         weights: str | None = None,
+        border: int = 0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -77,6 +82,7 @@ class MoEFusion(FusionModel):
         self.loss = loss
         self.color, self.detection, self.decay_all = "gray" if color == "grey" else color, detection, decay_all
         self.work_size = None if work_size is None else (int(work_size[0]), int(work_size[1]))
+        self.border = border
         self._attention_loaded = False
         if weights is not None:
             self.load_weights(weights)
@@ -91,6 +97,8 @@ class MoEFusion(FusionModel):
             raise ConfigError(f"model.num_experts={n} must be even: half serve the visible, half the infrared image")
         if config.get("color", COLORS[0]) not in (*COLORS, "grey"):  # grey: runs of version 0.1
             raise ConfigError(f"model.color={config['color']} is not one of {', '.join(COLORS)}")
+        if config.get("border", 0) < 0:
+            raise ConfigError(f"model.border={config['border']}: expected a number of pixels from 0")
         size = config.get("work_size")
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ConfigError(f"model.work_size={size}: expected height and width in pixels, or null")
@@ -143,13 +151,14 @@ class MoEFusion(FusionModel):
         luma_a, chroma = split_luma(a)
         luma_b = split_luma(b)[0]
         guide = self.attention(luma_a, luma_b, boxes) if attention is None else _given(attention, luma_a)
-        mixed = self.network(luma_a, luma_b, guide.map, gates, show_experts)
-        luma = mixed.features
+        edge = 0 if self.training else self.border
+        mixed = self.network(*(extend(image, edge) for image in (luma_a, luma_b, guide.map)), gates, show_experts)
+        luma = cut(mixed.features, edge)
         fused = luma.clamp(0, 1) if self.color == "gray" else join_luma(luma.clamp(0, 1), chroma.float())
         extras: dict[str, Any] = {"luma": luma, "luma_a": luma_a.float(), "luma_b": luma_b.float()}
         extras |= {"attention": guide.map.float(), "detail": guide}
         if show_experts:
-            extras["experts"] = mixed.experts
+            extras["experts"] = {site: cut(features, edge) for site, features in mixed.experts.items()}
         sites = list(mixed.routings)
         return FusionOutput(fused, routings=list(mixed.routings.values()), sites=sites, extras=extras)
 
@@ -178,7 +187,8 @@ class MoEFusion(FusionModel):
             small = (max(round(a.shape[-2] * factor), 32), max(round(a.shape[-1] * factor), 32))
             seen = self.attention(_resize(luma_a, small), _resize(luma_b, small), boxes).map
             seen = F.interpolate(seen, a.shape[-2:], mode="bilinear", align_corners=False)
-        luma = fuse_tiles(self.network, luma_a, luma_b, seen.to(luma_a), pixels, gates or {})
+        wide_a, wide_b, wide_seen = (extend(image, self.border) for image in (luma_a, luma_b, seen.to(luma_a)))
+        luma = cut(fuse_tiles(self.network, wide_a, wide_b, wide_seen, pixels, gates or {}), self.border)
         fused = luma.clamp(0, 1) if self.color == "gray" else join_luma(luma.clamp(0, 1), chroma.float())
         return FusionOutput(fused, extras={"luma": luma, "attention": seen.float()})
 
