@@ -23,7 +23,7 @@ VIF = 0
 
 
 def calibrated(network: nn.Module, factors: dict[str, float]) -> None:
-    """Multiply hardness, gain and cue weights of `vif` on the base, and the gain of its two finest bands, the second half as much."""
+    """Multiply hardness, gain and cue weights of `vif` on the base, and the gain of its finest band, the second half as much."""
     bands = {
         "0": factors["gain_fine"],
         "1": (1 + factors["gain_fine"]) / 2,
