@@ -143,13 +143,14 @@ def main() -> None:
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
     parser.add_argument("--resize", type=int, nargs=2, help="height and width that the pairs are resized to")
     parser.add_argument("--task", action="append", choices=list(SHOWN), help="one of the two; default both")
+    parser.add_argument("--boxed", action="store_true", help="segmentation on the pairs that have boxes only")
     parser.add_argument("--kept", type=Path, help="folder for the fused images; default OUT/fused")
     arguments = parser.parse_args()
     runs = {Path(run).name: load_model(ckpt_path=run) for run in arguments.runs}
     root = Path(arguments.data) / "MSRS"
     options: dict[str, Any] = {"labels": False, "match_size": "a", "resize": arguments.resize}
     dataset = MSRS(root, "test", require_boxes=True, **options)
-    pairs = {"detection": dataset, "segmentation": MSRS(root, "test", **options)}
+    pairs = {"detection": dataset, "segmentation": dataset if arguments.boxed else MSRS(root, "test", **options)}
     tasks, lost = arguments.task or list(SHOWN), []
     together = {"mean of the tailored": [f"tailored, {name}" for name in runs]}
     by_task = {task: fusions_of(runs, task, arguments.kept or arguments.out / "fused") for task in tasks}

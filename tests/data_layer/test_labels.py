@@ -239,6 +239,26 @@ def test_a_small_set_can_come_several_times_in_a_pass(data_dir: Path) -> None:
         M3FD(data_dir / "M3FD", repeat=0)
 
 
+def test_crops_can_be_laid_on_objects() -> None:
+    image = torch.zeros(3, 90, 120, dtype=torch.uint8)
+    boxes, labels = torch.tensor([[100.0, 70, 110, 80]]), torch.tensor([1])
+    mask = torch.zeros(90, 120, dtype=torch.uint8)
+    mask[3:6, 4:8], mask[50, 60] = 2, IGNORE
+    sample = {"a": image, "b": image, "boxes": boxes, "labels": labels}
+    on_box = train_transform([30, 40], zoom=[0.9, 1.1], objects=1.0)
+    assert all(len(on_box(sample, seed)["boxes"]) == 1 for seed in range(20))
+    on_map = train_transform([30, 40], zoom=[1.0, 1.0], objects=1.0)
+    assert all((on_map({**sample, "mask": mask}, seed)["mask"] == 2).any() for seed in range(20))  # the map goes first
+    anywhere, somewhere = (train_transform([30, 40], zoom=[0.9, 1.1], objects=share) for share in (0.0, 1.0))
+    assert {len(anywhere(sample, seed)["boxes"]) for seed in range(20)} == {0, 1}
+    empty = {"a": image + torch.arange(120, dtype=torch.uint8), "b": image, "mask": 0 * mask}
+    assert len({int(somewhere(empty, seed)["a"][0, 0, 0]) for seed in range(20)}) > 5  # without an object: anywhere
+    with pytest.raises(ConfigError, match="objects=0.5 needs zoom"):
+        train_transform([30, 40], objects=0.5)
+    with pytest.raises(ConfigError, match="objects=2"):
+        train_transform([30, 40], zoom=[1.0, 1.0], objects=2)
+
+
 def test_sets_of_one_task_can_take_turns(data_dir: Path) -> None:
     parts = [
         M3FD(data_dir / "M3FD", group="detection", instruction="object detection task"),
