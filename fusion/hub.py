@@ -65,6 +65,11 @@ REGISTRY: dict[str, Weights] = {
         "stage one of T-OAR, trained here: experiments/toar",
         sha256="8df03d5ebc527308ad9b0d58ba214d762c5d55acc6c8f3070ddee3f23cc827ca",
     ),
+    "toar_tailored": Weights(
+        "toar_tailored.safetensors",
+        "both stages of T-OAR, trained here: experiments/toar",
+        sha256="10bcca120c474ab10fd1480f0bfe6d067c4f51a4a15a505c782b6a2ce0df666a",
+    ),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(
         "mae_visualize_vit_large_ganloss.pth",

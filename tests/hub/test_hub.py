@@ -43,7 +43,7 @@ def test_weights_that_only_people_can_fetch_say_so(no_network):
 def test_unknown_names_list_the_known():
     with pytest.raises(
         WeightsError,
-        match="'mae_huge': neither a file nor one of mae_tiny, tcmoa_tiny, tcmoa_pyramid, toar_base, mae_base",
+        match="'mae_huge': neither a file nor one of mae_tiny, tcmoa_tiny, tcmoa_pyramid, toar_base, toar_tailored, mae_base",
     ):
         hub.locate("mae_huge")
 
