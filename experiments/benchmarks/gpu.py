@@ -165,10 +165,10 @@ def main() -> None:
             rows.append(Row(name, "failed", note=f"{type(problem).__name__}: {' '.join(str(problem).split())[:160]}"))
         if clock.cuda:
             torch.cuda.empty_cache()
+        if args.out:  # after every block: what is measured stays when time is up
+            about = {"machine": describe_device(clock.device), "torch": torch.__version__, "small": args.small}
+            args.out.write_text(json.dumps(about | {"rows": [row.as_dict() for row in rows]}, indent=2) + "\n")
     print(table(rows))
-    if args.out:
-        about = {"machine": describe_device(clock.device), "torch": torch.__version__, "small": args.small}
-        args.out.write_text(json.dumps(about | {"rows": [row.as_dict() for row in rows]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 TRAINED = ("blocks_MoA", "blocks_SSF", "relative_position", "FusionLayer", "Alpha", "modal_shifts")
@@ -25,6 +26,8 @@ def tcmoa(folder: Path, large: bool = True) -> nn.Module:
     its losses, by name, first."""
     layers = importlib.import_module("timm.layers")
     sys.modules.setdefault("timm.models.layers", layers)  # its name in the timm of the release
+    if not hasattr(np, "float"):
+        np.float = float  # type: ignore[attr-defined]  # its name in the NumPy of the release
     _as_stub("cv2", "matplotlib", "matplotlib.pyplot", "torchvision.transforms.functional_tensor")
     sys.path.insert(0, str(folder))
     build = importlib.import_module("model.ViT_MAE")

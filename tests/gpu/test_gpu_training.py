@@ -128,8 +128,8 @@ def test_other_methods_take_a_step(
     experiment = {"gifnet": "gifnet_short", "moe_fusion": "moe_fusion/small", "toar_base": "toar/base_small"}[model]
     quick = ["trainer.fast_dev_run=true", "trainer.accelerator=" + ("gpu" if device.startswith("cuda") else "cpu")]
     status, said = command(
-        "train", f"experiment={experiment}", "trainer=gpu", *quick, f"run_dir={tmp_path / 'run'}", "data.num_workers=0",
-        "++data.prefetch_factor=null",
+        "train", f"experiment={experiment}", "trainer=gpu", *quick, f"run_dir={tmp_path / 'run'}", "logger=csv",
+        "data.num_workers=0", "++data.prefetch_factor=null",
     )  # fmt: skip
     assert status == 0, said
 

@@ -9,8 +9,8 @@ from fusion.data.labelled import BoxDataset
 class RoadScene(BoxDataset):
     """Visible-infrared road scenes cut from FLIR videos and aligned (Xu et al., AAAI 2020).
 
-    221 pairs of varying size; `a` is the visible, `b` the infrared image. It is published without boxes: those of a judge
-    (`python -m fusion.data action=label data=roadscene part=test`) are given as `label_dir`.
+    221 pairs of varying size; `a` is the visible, `b` the infrared image. Published without labels: boxes are those of a
+    detector (`python -m fusion.data action=label`) or your own.
     """
 
     task = "vif"
@@ -20,7 +20,7 @@ class RoadScene(BoxDataset):
     layout = """\
 RoadScene/
   crop_LR_visible/FLIR_00006.jpg   cropinfrared/FLIR_00006.jpg
-  Annotations/FLIR_00006.xml       (optional, VOC boxes; published without)"""
+  Annotations/FLIR_00006.xml       (optional, VOC boxes; not published)"""
 
     def find_pairs(self) -> list[Pair]:
         """Same file name in `crop_LR_visible` and `cropinfrared`."""
