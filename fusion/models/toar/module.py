@@ -59,7 +59,10 @@ class TOAR(FusionModel):
     image_controls = ("instruction",)
     explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
-    weights_help = "nobody released weights of T-OAR; take model=toar_tailored or toar_base, which come trained, or train experiment=toar_stage1"
+    weights_help = (
+        "nobody released weights of T-OAR; take model=toar_tailored or toar_base, which come trained, or train "
+        "experiment=toar_stage1"
+    )
 
     def __init__(
         self,
