@@ -68,7 +68,7 @@ REGISTRY: dict[str, Weights] = {
     "toar_tailored": Weights(
         "toar_tailored.safetensors",
         "both stages of T-OAR, trained here: experiments/toar",
-        sha256="10bcca120c474ab10fd1480f0bfe6d067c4f51a4a15a505c782b6a2ce0df666a",
+        sha256="15522c36a0f993cb2e9d5fb970c1308260c44da951a78cfd0b423b32f410cd7c",
     ),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(

@@ -128,7 +128,7 @@ def test_save_weights_leaves_no_half_file(tmp_path):
 
 
 def test_shipped_and_first_seen_weights_are_checked(no_network, tmp_path):
-    for name in ("mae_tiny", "tcmoa_tiny", "toar_base"):
+    for name in ("mae_tiny", "tcmoa_tiny", "toar_base", "toar_tailored"):
         assert hub.verify(hub.locate(name), name, hub.REGISTRY[name]) == hub.REGISTRY[name].sha256
     no_network.mkdir()
     path = no_network / "mae_visualize_vit_base.pth"

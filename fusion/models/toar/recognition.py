@@ -29,6 +29,7 @@ class Recognition:
         wordings: Mapping[str, Sequence[str] | None] | None = None,
     ) -> None:
         self.instructions, self.text, self.threshold = instructions, text, threshold
+        self.wordings = wordings
         known = {sentence: sentence for sentence in instructions.all}
         for task, sentences in (wordings or {}).items():
             if task in instructions.sentences:
