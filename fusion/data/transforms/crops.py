@@ -41,14 +41,14 @@ class RandomZoomCrop(v2.Transform):
         zoom = (low + torch.rand(()) * (high - low)).exp().item()
         zoom = min(zoom, height / self.size[0], width / self.size[1])  # shrink to the picture, keeping the aspect
         crop = [max(1, round(side * zoom)) for side in self.size]
-        place = None
-        if self.objects and torch.rand(()) < self.objects:
-            place = _object(flat_inputs)
-        low = [0, 0] if place is None else [max(0, p - c + 1) for p, c in zip(place, crop, strict=True)]
-        high = [side - c for side, c in zip((height, width), crop, strict=True)]
-        if place is not None:
-            high = [min(h, p) for h, p in zip(high, place, strict=True)]
-        top, left = (least + int(torch.randint(most - least + 1, ())) for least, most in zip(low, high, strict=True))
+        place = _object(flat_inputs) if self.objects and torch.rand(()) < self.objects else None
+        corner = []
+        for index, side in enumerate((height, width)):
+            least, most = 0, side - crop[index]
+            if place is not None:  # the crop holds it
+                least, most = max(0, place[index] - crop[index] + 1), min(most, place[index])
+            corner.append(least + int(torch.randint(most - least + 1, ())))
+        top, left = corner
         return {"top": top, "left": left, "height": crop[0], "width": crop[1]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
