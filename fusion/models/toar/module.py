@@ -60,7 +60,8 @@ class TOAR(FusionModel):
     explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
-        "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+        "nobody released weights of T-OAR; take model=toar_tailored or toar_base, which come trained, or train "
+        "experiment=toar_stage1"
     )
 
     def __init__(
@@ -218,9 +219,9 @@ class TOAR(FusionModel):
             check()
         said = instruction if isinstance(instruction, str) else ", ".join(map(str, instruction or ()))
         raise ConfigError(
-            f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; give "
-            "weights of stage two (ckpt_path=RUN or model.weights=FILE, trained by experiment=toar_stage2), or leave the "
-            "instruction out for plain fusion"
+            f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; take "
+            "model=toar_tailored, give weights of stage two (ckpt_path=RUN or model.weights=FILE, trained by "
+            "experiment=toar_stage2), or leave the instruction out for plain fusion"
         )
 
     def _features(self, instruction: Instruction | None, count: int) -> tuple[Tensor | None, Tensor]:
