@@ -123,6 +123,8 @@ def _run(
     original = sys.argv
     # Launchers register what they take under the names of our files, and Hydra has not dropped that yet.
     warnings.filterwarnings("ignore", "(?s).*validated against ConfigStore schema.*")
+    if not full_error:
+        warnings.formatwarning = _warning_line
     error: BaseException | None = None
     if wants_help(original[1:]):
         print(help_text(task.name, original[1:]), end="")
@@ -165,6 +167,10 @@ def _run(
         traceback.print_exception(error)
     print(f"error: {_rank()}{line or first_line(error)}", file=sys.stderr)
     return exit_status(error, line)
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {message}\n"
 
 
 def _rank() -> str:

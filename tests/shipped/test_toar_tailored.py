@@ -91,8 +91,10 @@ def test_other_words_act_alike_and_what_means_neither_is_fused_plainly(model, pa
 def test_the_command_shows_the_difference(tmp_path, pair):
     write_image(tmp_path / "vi.png", pair[0])
     write_image(tmp_path / "ir.png", pair[1][:1])
-    made = {}
-    for name, given in {"plain": [], "people": ["instruction=find the people"]}.items():
+    made, said = {}, {}
+    asked = {"plain": None, "people": "find the people", "banana": "make it look like a banana"}
+    for name, instruction in asked.items():
+        given = [] if instruction is None else [f"instruction={instruction}"]
         out = tmp_path / f"{name}.png"
         command = [
             sys.executable,
@@ -104,5 +106,9 @@ def test_the_command_shows_the_difference(tmp_path, pair):
         ]
         done = subprocess.run([*command, f"out={out}", *given], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        made[name] = read_image(out).pixels.float()
+        made[name], said[name] = read_image(out).pixels.float(), done.stderr
     assert (made["people"] - made["plain"]).abs().mean() > 1
+    assert torch.equal(made["banana"], made["plain"])
+    warned = [line for line in said["banana"].splitlines() if "banana" in line]
+    assert len(warned) == 1 and warned[0].startswith("warning: instruction 'make it look like a banana' means none of")
+    assert "warning" not in said["people"]
