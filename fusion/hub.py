@@ -70,6 +70,11 @@ REGISTRY: dict[str, Weights] = {
         "MoE-Fusion by boxes of real pairs, trained here: experiments/moe_fusion",
         sha256="cc7f271861fcfddb325d6fd8b03b5fc7e4abcd2e897963a4c8bbd2e575417483",
     ),
+    "toar_tailored": Weights(
+        "toar_tailored.safetensors",
+        "both stages of T-OAR, trained here: experiments/toar",
+        sha256="15522c36a0f993cb2e9d5fb970c1308260c44da951a78cfd0b423b32f410cd7c",
+    ),
     "mae_base": Weights("mae_visualize_vit_base.pth", _MAE_SOURCE, _MAE_URL + "mae_visualize_vit_base.pth"),
     "mae_large": Weights(
         "mae_visualize_vit_large_ganloss.pth",

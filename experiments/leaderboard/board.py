@@ -25,6 +25,7 @@ import torch
 from fusion.api import compose, load_model
 from fusion.data import PairDataset
 from fusion.data.files.image import write_image
+from fusion.data.files.selection import select
 from fusion.errors import FusionError
 from fusion.job.config import check, instantiate
 from fusion.metrics.suites import Suite
@@ -50,7 +51,8 @@ def datasets_of(name: str, data: str, limit: int | None, overrides: Sequence[str
     datasets: list[PairDataset] = list(module.parts["test"].values())
     for dataset in datasets:
         if limit is not None and dataset.limit is None:
-            dataset.limit, dataset.shuffle_seed = limit, SEED
+            # of the pairs that are left, such as those with boxes: `dataset.limit` would draw before these are known
+            dataset.pairs = select(dataset.pairs, limit=limit, shuffle_seed=SEED, where=name)
     return datasets
 
 

@@ -16,6 +16,12 @@ from fusion.hub import read_state, save_weights
 from fusion.models.toar.module import SENTENCE
 
 
+def smaller(value: torch.Tensor) -> torch.Tensor:
+    """In half precision, but for what that cannot hold, such as variances of features under large predicted kernels."""
+    half = value.to(torch.float16)
+    return half if half.isfinite().all() else value.float()
+
+
 def main() -> None:
     """Read, cut down, write, and print the size and checksum."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -28,7 +34,7 @@ def main() -> None:
     if any(key.startswith("regulation.") for key in state):
         known = load_model(ckpt_path=arguments.checkpoint).text.known()
         state |= {SENTENCE + sentence: vector for sentence, vector in known.items()}
-    state = {key: value.to(torch.float16) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    state = {key: smaller(value) for key, value in state.items() if not key.endswith("num_batches_tracked")}
     if not state:
         parser.error(f"{arguments.checkpoint} holds no network of T-OAR")
     digest = save_weights(state, arguments.weights, {"source": "experiments/toar"})

@@ -1,6 +1,6 @@
 """Released judges look at fused images of pairs: what `setting1.py` and `real.py` share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from fusion.data import MSRS
 from fusion.data.sample import Sample
 from fusion.downstream.detection.resampled import ResampledDetectionScores
-from fusion.downstream.judges import CocoDetector, FastestDet, MFNetSegmenter
+from fusion.downstream.judges import CocoDetector, FastestDet, MFNetSegmenter, YOLOXNano
 from fusion.downstream.segmentation.resampled import ResampledSegmentationScores
 from fusion.files import markdown, write_csv, write_text
 from fusion.metrics.bootstrap import differences
@@ -30,8 +30,10 @@ class Looked(NamedTuple):
 
 
 def judge_of(task: str, detector: str, segmenter: str) -> Any:
-    """The released judge of a task."""
-    return CocoDetector(FastestDet, detector) if task == "detection" else MFNetSegmenter(segmenter)
+    """The released judge of a task: FastestDet, or YOLOX-Nano where its ONNX file is given; MFNet's segmenter."""
+    if task == "segmentation":
+        return MFNetSegmenter(segmenter)
+    return CocoDetector(YOLOXNano if detector.endswith(".onnx") else FastestDet, detector)
 
 
 def look(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) -> Looked:
@@ -57,16 +59,33 @@ def look(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) -> L
     return Looked(values, {name: scores.samples for name, scores in collected.items()}, rows)
 
 
-def write_looked(looked: Looked, task: str, pairs: int, out: Path) -> str:
-    """Write `<task>.csv`, `<task>_images.csv`, `<task>_differences.csv` (to the first method) and `<task>.md`, and return that."""
+def write_looked(
+    looked: Looked, task: str, pairs: int, out: Path, together: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Write `<task>.csv`, `<task>_images.csv`, `<task>_differences.csv` (to the first method) and `<task>.md`, and return that.
+
+    `together` names means over methods, such as seeds, whose differences are written too.
+    """
     write_csv(out / f"{task}.csv", [{"method": method, **_short(row)} for method, row in looked.values.items()])
     write_csv(out / f"{task}_images.csv", [_short(row) for row in looked.images])
-    compared = [row for name in SHOWN[task] for row in differences(looked.values, looked.samples, name)]
+    values, samples = _with_means(looked, SHOWN[task], together or {})
+    compared = [row for name in SHOWN[task] for row in differences(values, samples, name)]
     write_csv(out / f"{task}_differences.csv", [_short(row) for row in compared])
     shown = [[method, *(_cell(row, name) for name in SHOWN[task])] for method, row in looked.values.items()]
     text = f"{task}, {pairs} pairs, percent\n\n" + markdown(["", *SHOWN[task]], shown)
     write_text(out / f"{task}.md", text)
     return text
+
+
+def _with_means(looked: Looked, names: Sequence[str], together: Mapping[str, Sequence[str]]) -> tuple[Any, Any]:
+    values, samples = dict(looked.values), dict(looked.samples)
+    for title, methods in together.items():
+        known = [name for name in names if all(looked.values[method].get(name) is not None for method in methods)]
+        values[title] = {name: sum(looked.values[method][name] for method in methods) / len(methods) for name in known}
+        samples[title] = {
+            name: sum(looked.samples[method][name] for method in methods) / len(methods) for name in known
+        }
+    return values, samples
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

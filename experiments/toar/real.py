@@ -2,11 +2,13 @@
 
     python experiments/toar/real.py OUT --data DATA --detector FastestDet.pth --segmenter MFNet.pth RUN [RUN ...]
 
-Fuses the MSRS test pairs that have boxes plainly and as each task's instruction asks, with every RUN of `experiment=toar/real`; the
-released detector looks for the people and cars of the boxes, the released segmenter for what it finds itself in both sources.
+Fuses MSRS test pairs plainly and as each task's instruction asks, with every RUN of `experiment=toar/tailored` or `toar/real`; the
+released detector looks for the people and cars of the boxes of those pairs that have some, the released segmenter on all pairs for
+what it finds itself in both sources. Each also looks at what the other task's instruction makes.
 Writes what `judging.write_looked` says (differences are tailored minus plain on the same resamples of the pairs), OUT/losses.csv
 (the judges' losses, which is what stage two lowers), OUT/instructions.csv (how far sentences change the image, and from one
-another, by the first run) and OUT/real.png. T-OAR computes in bfloat16, as in training, the judges in float32.
+another, by the first run) and OUT/real.png. All computes in float32, as in use. --detector yolox_nano.onnx asks a detector that no
+training has seen.
 """
 
 import argparse
@@ -57,19 +59,22 @@ class Fused:
         """Fused `(1, 3, H, W)` in [0, 1], of 8 bits as a file has them."""
         path = self.folder / f"{sample['name']}.pt"
         if not path.is_file():
-            with torch.autocast(a.device.type, torch.bfloat16):
-                made = self.model.fuse(a, b, instruction=self.instruction).fused
+            made = self.model.fuse(a, b, instruction=self.instruction).fused
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save((made.clamp(0, 1) * 255).round().to(torch.uint8), path)
         return torch.load(path, weights_only=True).float() / 255
 
 
 def fusions_of(runs: Mapping[str, FusionModel], task: str, kept: Path) -> dict[str, Fuse]:
-    """What to judge: the plain fusion first, then each run as the task asks, then the sources."""
+    """What to judge: the plain fusion first, then each run as the task asks and as the other one does, then the sources."""
     first = next(iter(runs.values()))
     chosen: dict[str, Fuse] = {"plain": Fused(first, "none", kept / "plain")}
     for name, model in runs.items():
         chosen[f"tailored, {name}"] = Fused(model, task, kept / f"{name}-{task}")
+    (other,) = (known for known in SHOWN if known != task)
+    for name, model in runs.items():
+        if other in model.instructions.sentences:
+            chosen[f"for {other}, {name}"] = Fused(model, other, kept / f"{name}-{other}")
     return chosen | {"visible": lambda sample, a, b: a, "infrared": lambda sample, a, b: b}
 
 
@@ -79,9 +84,11 @@ def losses(methods: Mapping[str, Fuse], task: str, dataset: MSRS, judge: Any) ->
     for index in range(len(dataset)):
         sample = dataset.load(index)
         a, b = (sample[key][None].float() / 255 for key in ("a", "b"))
-        batch = {"boxes": [sample["boxes"]], "labels": [sample["labels"]], "name": [sample["name"]]}
+        batch = {"name": [sample["name"]]}
         if task == "segmentation":
             batch["mask"] = judge.segment_pair(a, b)
+        else:
+            batch |= {"boxes": [sample["boxes"]], "labels": [sample["labels"]]}
         for name, fuse in methods.items():
             with torch.inference_mode():
                 terms = judge.image_losses(fuse(sample, a, b), batch)
@@ -101,7 +108,7 @@ def instructions(runs: Mapping[str, FusionModel], dataset: MSRS, pairs: int = 2)
         texts = ["none", *(text for group in tasks.values() for text in group)]
         made: dict[str, Tensor] = {}
         for text in texts:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+            with torch.inference_mode(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that a sentence is unknown is in the table
                 made[text] = torch.cat(
                     [255 * model.fuse(a, b, instruction=text).fused.float().flatten() for a, b in inputs]
@@ -136,17 +143,25 @@ def main() -> None:
     parser.add_argument("--segmenter", required=True, help="MFNet's released weights")
     parser.add_argument("--resize", type=int, nargs=2, help="height and width that the pairs are resized to")
     parser.add_argument("--task", action="append", choices=list(SHOWN), help="one of the two; default both")
+    parser.add_argument("--boxed", action="store_true", help="segmentation on the pairs that have boxes only")
     parser.add_argument("--kept", type=Path, help="folder for the fused images; default OUT/fused")
     arguments = parser.parse_args()
     runs = {Path(run).name: load_model(ckpt_path=run) for run in arguments.runs}
     root = Path(arguments.data) / "MSRS"
-    dataset = MSRS(root, "test", require_boxes=True, labels=False, match_size="a", resize=arguments.resize)
+    options: dict[str, Any] = {"labels": False, "match_size": "a", "resize": arguments.resize}
+    dataset = MSRS(root, "test", require_boxes=True, **options)
+    pairs = {"detection": dataset, "segmentation": dataset if arguments.boxed else MSRS(root, "test", **options)}
     tasks, lost = arguments.task or list(SHOWN), []
+    together = {"mean of the tailored": [f"tailored, {name}" for name in runs]}
     by_task = {task: fusions_of(runs, task, arguments.kept or arguments.out / "fused") for task in tasks}
     for task, methods in by_task.items():
         judge = judge_of(task, arguments.detector, arguments.segmenter)
-        print(write_looked(look(methods, task, dataset, judge), task, len(dataset), arguments.out), flush=True)
-        lost += losses(methods, task, dataset, judge)
+        looked = look(methods, task, pairs[task], judge)
+        print(write_looked(looked, task, len(pairs[task]), arguments.out, together), flush=True)
+        if task == "segmentation" or not arguments.detector.endswith(".onnx"):  # that one has no loss
+            lost += losses(methods, task, pairs[task], judge)
+    if not lost:  # another detector's word, nothing else
+        return
     write_csv(arguments.out / "losses.csv", lost)
     first = f"tailored, {next(iter(runs))}"
     plain = next(iter(by_task.values()))["plain"]

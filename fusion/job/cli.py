@@ -77,8 +77,9 @@ def command(
 
 
 def free_controls(arguments: list[str]) -> list[str]:
-    """Let `control.KEY=VALUE` give any control: which ones there are is for the model to say."""
-    return [f"++{argument}" if argument.startswith("control.") else argument for argument in arguments]
+    """Let `control.KEY=VALUE` give any control: which ones there are is for the model to say. `instruction=` is one by itself."""
+    named = [f"control.{argument}" if argument.startswith("instruction=") else argument for argument in arguments]
+    return [f"++{argument}" if argument.startswith("control.") else argument for argument in named]
 
 
 def null_groups(arguments: list[str]) -> list[str]:

@@ -14,8 +14,10 @@ from fusion.data import (
     M3FD,
     MSRS,
     VT5000,
+    FusionDataModule,
     JointDataset,
     PairDataset,
+    RoadScene,
     SampleKey,
     collate,
     to_float,
@@ -212,6 +214,49 @@ def test_labels_travel_in_batches(data_dir: Path) -> None:
     assert masks.shape == (2, 24, 32) and masks.dtype == torch.int64
     mixed = collate([M3FD(data_dir / "M3FD")[0], FMB(data_dir / "FMB")[0]])
     assert "boxes" not in mixed and "mask" not in mixed
+
+
+def test_roadscene_takes_the_boxes_that_are_given(data_dir: Path, tmp_path: Path) -> None:
+    assert "boxes" not in RoadScene(data_dir / "RoadScene")[0]
+    for i in range(4):
+        write_boxes(tmp_path / f"boxes/FLIR_{i}.xml", [("Car", (6, 5, 21, 19))] if i else [])
+    given = RoadScene(data_dir / "RoadScene", label_dir=tmp_path / "boxes", require_boxes=True)
+    with pytest.warns(UserWarning, match="1 pairs have no box"):
+        assert [pair.name for pair in given.pairs] == ["FLIR_1", "FLIR_2", "FLIR_3"]
+    assert given[0]["boxes"].tolist() == [[5.0, 4.0, 20.0, 18.0]] and given[0]["labels"].tolist() == [1]
+
+
+def test_a_small_set_can_come_several_times_in_a_pass(data_dir: Path) -> None:
+    parts = {
+        "m3fd": M3FD(data_dir / "M3FD", group="boxes", limit=1, repeat=3),
+        "flir": FLIR(data_dir / "FLIR", group="boxes"),
+    }
+    data = FusionDataModule(train=parts, val={"m3fd": M3FD(data_dir / "M3FD", repeat=2)}, crop_size=8, num_workers=0)
+    data.setup("fit")
+    assert data._joint["train"].spans == {"boxes": range(0, 6)} and len(data._joint["val"]) == 6
+    assert [data._joint["train"][i]["dataset"] for i in (0, 1, 2, 5)] == ["M3FD", "M3FD", "M3FD", "FLIR"]
+    with pytest.raises(ConfigError, match="M3FD: repeat=0: expected at least 1"):
+        M3FD(data_dir / "M3FD", repeat=0)
+
+
+def test_crops_can_be_laid_on_objects() -> None:
+    image = torch.zeros(3, 90, 120, dtype=torch.uint8)
+    boxes, labels = torch.tensor([[100.0, 70, 110, 80]]), torch.tensor([1])
+    mask = torch.zeros(90, 120, dtype=torch.uint8)
+    mask[3:6, 4:8], mask[50, 60] = 2, IGNORE
+    sample = {"a": image, "b": image, "boxes": boxes, "labels": labels}
+    on_box = train_transform([30, 40], zoom=[0.9, 1.1], objects=1.0)
+    assert all(len(on_box(sample, seed)["boxes"]) == 1 for seed in range(20))
+    on_map = train_transform([30, 40], zoom=[1.0, 1.0], objects=1.0)
+    assert all((on_map({**sample, "mask": mask}, seed)["mask"] == 2).any() for seed in range(20))  # the map goes first
+    anywhere, somewhere = (train_transform([30, 40], zoom=[0.9, 1.1], objects=share) for share in (0.0, 1.0))
+    assert {len(anywhere(sample, seed)["boxes"]) for seed in range(20)} == {0, 1}
+    empty = {"a": image + torch.arange(120, dtype=torch.uint8), "b": image, "mask": 0 * mask}
+    assert len({int(somewhere(empty, seed)["a"][0, 0, 0]) for seed in range(20)}) > 5  # without an object: anywhere
+    with pytest.raises(ConfigError, match="objects=0.5 needs zoom"):
+        train_transform([30, 40], objects=0.5)
+    with pytest.raises(ConfigError, match="objects=2"):
+        train_transform([30, 40], zoom=[1.0, 1.0], objects=2)
 
 
 def test_sets_of_one_task_can_take_turns(data_dir: Path) -> None:

@@ -144,6 +144,57 @@ def test_gradients_reach_the_images_and_nothing_else_changes(detector, files):
             torch.testing.assert_close(value, 2 * terms[name].detach())
 
 
+def test_a_judge_weighs_its_terms_and_labels_what_has_no_map(detector, files):
+    batch = batch_of()
+    plain, weighed = JudgeTask(detector), JudgeTask(detector, terms={"box": 0.25, "objectness": 4.0})
+    first, second = (task.losses(batch["a"], batch) for task in (plain, weighed))
+    factors = {"box": 0.25, "objectness": 4.0, "class": 1.0}
+    assert first.keys() == factors.keys()
+    for name, value in second.items():
+        torch.testing.assert_close(value, factors[name] * first[name])
+    with pytest.raises(ConfigError, match="terms.boxes: the loss has none of this name; known: box, objectness, class"):
+        JudgeTask(detector, terms={"boxes": 1.0}).losses(batch["a"], batch)
+    segmenter = MFNetSegmenter(str(files / "mfnet.pth"))
+    bare = {key: value for key, value in batch.items() if key != "mask"}
+    with pytest.raises(DataError, match="these pairs have no label maps"):
+        JudgeTask(segmenter).losses(batch["a"], bare)
+    given = {**batch, "mask": segmenter.segment_pair(batch["a"], batch["b"])}
+    task = JudgeTask(segmenter, from_sources=True)
+    assert task.losses(batch["a"], bare) == task.losses(batch["a"], given) != task.losses(batch["a"], batch)
+    with pytest.raises(ConfigError, match="from_sources=true: only a segmenter"):
+        JudgeTask(detector, from_sources=True)
+
+
+def test_rare_classes_are_weighed_up(files):
+    even, balanced = (MFNetSegmenter(str(files / "mfnet.pth"), balance=share) for share in (0.0, 1.0))
+    mask = torch.zeros(2, 64, 80, dtype=torch.long)
+    mask[:, :4, :4] = 2
+    batch = {**batch_of(), "mask": mask}
+    by_class = [
+        torch.nn.functional.cross_entropy(
+            even.logits(batch["a"]), torch.where(mask == kind, mask, 255), ignore_index=255
+        )
+        for kind in (0, 2)
+    ]
+    shares = torch.tensor([float((mask == kind).float().mean()) for kind in (0, 2)])
+    torch.testing.assert_close(
+        even.image_losses(batch["a"], batch)["segmentation"], (shares * torch.stack(by_class)).sum()
+    )
+    torch.testing.assert_close(balanced.image_losses(batch["a"], batch)["segmentation"], torch.stack(by_class).mean())
+    with pytest.raises(ConfigError, match="balance=2"):
+        MFNetSegmenter(str(files / "mfnet.pth"), balance=2)
+
+
+def test_crops_are_seen_at_the_scale_of_whole_pictures():
+    network = FastestDet(side=None).eval()
+    assert [network.features(torch.rand(1, 3, *size)).shape[-1] for size in ((480, 640), (264, 352), (30, 40))] == [
+        22,
+        12,
+        2,
+    ]
+    assert FastestDet().eval().features(torch.rand(1, 3, 120, 160)).shape[-1] == 22
+
+
 def test_segmenter_takes_any_size_and_sees_the_fused_image_alone(files):
     judge = MFNetSegmenter(str(files / "mfnet.pth"))
     a, b = torch.rand(1, 3, 37, 50), torch.rand(1, 3, 37, 50)

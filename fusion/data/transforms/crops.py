@@ -8,6 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from fusion.data.files.labels import IGNORE
 from fusion.errors import ConfigError
 
 
@@ -21,13 +22,17 @@ class RandomZoomCrop(v2.Transform):
         size: height and width of the result in pixels.
         zoom: range of source pixels per result pixel, drawn log-uniformly; a picture too small for it is cut whole in
             one direction.
+        objects: share of the crops that are laid on an object: a random point of a random class of the map, where there is one,
+            else the middle of a random box.
     """
 
-    def __init__(self, size: tuple[int, int], zoom: Sequence[float]) -> None:
+    def __init__(self, size: tuple[int, int], zoom: Sequence[float], objects: float = 0.0) -> None:
         super().__init__()
         if not (len(zoom) == 2 and 0 < zoom[0] <= zoom[1]):
             raise ConfigError(f"zoom={list(zoom)}: expected [low, high] with 0 < low <= high.")
-        self.size, self.zoom = size, tuple(zoom)
+        if not 0 <= objects <= 1:
+            raise ConfigError(f"objects={objects}: expected a share between 0 and 1.")
+        self.size, self.zoom, self.objects = size, tuple(zoom), objects
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the place and the size of the crop."""
@@ -36,7 +41,14 @@ class RandomZoomCrop(v2.Transform):
         zoom = (low + torch.rand(()) * (high - low)).exp().item()
         zoom = min(zoom, height / self.size[0], width / self.size[1])  # shrink to the picture, keeping the aspect
         crop = [max(1, round(side * zoom)) for side in self.size]
-        top, left = (int(torch.randint(side - c + 1, ())) for side, c in zip((height, width), crop, strict=True))
+        place = _object(flat_inputs) if self.objects and torch.rand(()) < self.objects else None
+        corner = []
+        for index, side in enumerate((height, width)):
+            least, most = 0, side - crop[index]
+            if place is not None:  # the crop holds it
+                least, most = max(0, place[index] - crop[index] + 1), min(most, place[index])
+            corner.append(least + int(torch.randint(most - least + 1, ())))
+        top, left = corner
         return {"top": top, "left": left, "height": crop[0], "width": crop[1]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -49,6 +61,22 @@ class RandomZoomCrop(v2.Transform):
             # order it is quick to flip and lets go of the rest.
             cut = tv_tensors.wrap(cut.permute(1, 2, 0).contiguous().permute(2, 0, 1), like=cut)
         return cut
+
+
+def _object(flat_inputs: list[Any]) -> tuple[int, int] | None:
+    """Row and column within an object; None where no map and no box has one."""
+    for mask in (item for item in flat_inputs if isinstance(item, tv_tensors.Mask)):
+        classes = [int(kind) for kind in mask.unique() if int(kind) not in (0, IGNORE)]
+        if classes:
+            rows = (mask.squeeze() == classes[int(torch.randint(len(classes), ()))]).nonzero()
+            row, column = rows[int(torch.randint(len(rows), ()))].tolist()
+            return row, column
+    for boxes in (item for item in flat_inputs if isinstance(item, tv_tensors.BoundingBoxes)):
+        height, width = boxes.canvas_size
+        if len(boxes):
+            x0, y0, x1, y1 = boxes[int(torch.randint(len(boxes), ()))].tolist()
+            return min(max(int((y0 + y1) / 2), 0), height - 1), min(max(int((x0 + x1) / 2), 0), width - 1)
+    return None
 
 
 class RandomBorderCrop(v2.Transform):

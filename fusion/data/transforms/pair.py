@@ -112,6 +112,7 @@ def train_transform(
     vflip: float = 0.0,
     rot90: bool = False,
     zoom: Sequence[float] | None = None,
+    objects: float = 0.0,
     resize: int | Sequence[int] | None = None,
     border: float | None = None,
     min_box_area: float = MIN_BOX_AREA,
@@ -129,6 +130,7 @@ def train_transform(
         vflip: probability of a vertical flip.
         rot90: rotate by a random multiple of 90 degrees; needs a square crop.
         zoom: crop by source pixels per crop pixel, see `RandomZoomCrop`, in place of `scale` and `ratio`.
+        objects: share of the crops by `zoom` that are laid on an object of the boxes or the map.
         resize: height and width, or shorter side, that the whole image is resized to first.
         border: crop by cutting up to this share off every side, see `RandomBorderCrop`, in place of `scale` and `ratio`.
         min_box_area: share of its area that a box must keep, see `PairTransform`.
@@ -145,7 +147,7 @@ def train_transform(
     if crop_size is None and rot90 and (resize is None or len(sides) != 2 or sides[0] != sides[1]):
         raise ConfigError("rot90=true without crop_size needs a square resize, [side, side].")
     if crop_size is not None:
-        steps.append(_crop(_size(crop_size), scale, ratio, rot90, zoom, border))
+        steps.append(_crop(_size(crop_size), scale, ratio, rot90, zoom, border, objects))
     for key, probability, flip in (("hflip", hflip, v2.RandomHorizontalFlip), ("vflip", vflip, v2.RandomVerticalFlip)):
         if not 0 <= probability <= 1:
             raise ConfigError(f"{key}={probability}: expected a probability between 0 and 1.")
@@ -165,6 +167,7 @@ def _crop(
     rot90: bool,
     zoom: Sequence[float] | None,
     border: float | None,
+    objects: float,
 ) -> v2.Transform:
     if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
         raise ConfigError(f"scale={list(scale)}: expected [low, high] with 0 < low <= high <= 1.")
@@ -174,8 +177,10 @@ def _crop(
         raise ConfigError(f"rot90=true needs a square crop, but crop_size is {size[0]}x{size[1]}.")
     if zoom is not None and border is not None:
         raise ConfigError(f"zoom={list(zoom)} and border={border}: give one of them.")
+    if objects and zoom is None:
+        raise ConfigError(f"objects={objects} needs zoom=[low, high].")
     if zoom is not None:
-        return RandomZoomCrop(size, zoom)
+        return RandomZoomCrop(size, zoom, objects)
     if border is not None:
         return RandomBorderCrop(size, border)
     return v2.RandomResizedCrop(size, tuple(scale), tuple(ratio), interpolation=_BICUBIC, antialias=True)

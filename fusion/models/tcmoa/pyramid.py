@@ -255,8 +255,9 @@ class PyramidNetwork(nn.Module):
         """
         pictures = self.backbone.gaussians(torch.cat(list(lumas), dim=1))
         cues = self.cues(self.backbone.bands(pictures), pictures, means)[-1]
-        name, (_, site) = self.site_names[0], next(iter(self.sites.items()))
-        own = per_site(task, self.site_names)[name]
+        site = next(iter(self.sites.values()))
+        assert isinstance(site, BandSite)
+        own = per_site(task, self.site_names)[self.site_names[0]]
         scores = site.spread(site.evidence(cues, None, own).scores, cues.energy, own)
         return site.soften(scores.softmax(1), own)
 

@@ -1,39 +1,38 @@
 """Stage two of T-OAR, and the model in use: the frozen base network, regulated by an instruction (Sec. 3.3)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fusion.data.batch import FusionBatch
-from fusion.errors import ConfigError, DataError, WeightsError
+from fusion.errors import ConfigError, WeightsError
 from fusion.hub import load_strict, locate, read_state
-from fusion.models.base import FusionModel
 from fusion.models.checkpoint import RECORD
 from fusion.models.gathered import Gathered
 from fusion.models.inputs import Image
 from fusion.models.output import FusionOutput
 from fusion.models.toar import color
+from fusion.models.toar.asked import Instruction, asked_of
 from fusion.models.toar.base_fusion import check_network, load_base
 from fusion.models.toar.fidelity import Fidelity
 from fusion.models.toar.instructions import PLAIN, Instructions
-from fusion.models.toar.network import BaseFusionNetwork, is_trained, warn_untrained
+from fusion.models.toar.network import BaseFusionNetwork, warn_untrained
 from fusion.models.toar.recognition import Recognition
 from fusion.models.toar.regulation import PromptInjection, Regulation
+from fusion.models.toar.tailoring import Tailoring
 from fusion.models.toar.task_norm import choose_tasks, separate_tasks, task_shares
 from fusion.models.toar.text import TextEncoder, TextFeatures
 from fusion.models.toar.tiles import fuse_tiles
 
-Instruction = str | Sequence[str] | Mapping[str, float]
 SENTENCE = "sentence: "
 """In files of weights: how the keys of known sentences' vectors begin."""
 
 
-class TOAR(FusionModel):
+class TOAR(Tailoring):
     """Task-oriented adaptive regulation (Yang et al., Information Fusion 2025).
 
-    Only `regulation` trains, against the frozen networks of the instructed tasks; there is no fusion loss.
+    Only `regulation` trains, against the frozen networks of the instructed tasks (`Tailoring`); there is no fusion loss.
 
     Args:
         regulation: makes one site of T-OAR.
@@ -60,7 +59,8 @@ class TOAR(FusionModel):
     explained_controls = ("instruction",)
     least_side = 2  # its edges are reflected, which one pixel cannot be
     weights_help = (
-        "nobody released weights of T-OAR; take model=toar_base, which comes trained, or train experiment=toar_stage1"
+        "nobody released weights of T-OAR; take model=toar_tailored or toar_base, which come trained, or train "
+        "experiment=toar_stage1"
     )
 
     def __init__(
@@ -160,7 +160,7 @@ class TOAR(FusionModel):
     ) -> FusionOutput:
         luma, chroma = color.split(a)
         instruction = instruction if instruction is not None else self.instruction
-        text, asked = self._features(instruction, len(a))
+        text, asked = asked_of(instruction, len(a), self.recognise)
         if self.task_bn and text is not None:
             choose_tasks(self.regulation, task_shares(instruction, len(a), self.instructions, self.recognise))
         prompts: dict[str, Tensor] = {}
@@ -218,128 +218,10 @@ class TOAR(FusionModel):
             check()
         said = instruction if isinstance(instruction, str) else ", ".join(map(str, instruction or ()))
         raise ConfigError(
-            f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; give "
-            "weights of stage two (ckpt_path=RUN or model.weights=FILE, trained by experiment=toar_stage2), or leave the "
-            "instruction out for plain fusion"
+            f"instruction '{said}': {type(self).__name__} is not tailored yet, so no instruction would change anything; take "
+            "model=toar_tailored, give weights of stage two (ckpt_path=RUN or model.weights=FILE, trained by "
+            "experiment=toar_stage2), or leave the instruction out for plain fusion"
         )
-
-    def _features(self, instruction: Instruction | None, count: int) -> tuple[Tensor | None, Tensor]:
-        """Text features `(B, dim)`, or None for plain fusion of all; and `(B, 1, 1, 1)`, 0 for images fused plainly."""
-        asked = torch.ones(count, 1, 1, 1)
-        if instruction is None or instruction == PLAIN:
-            return None, asked
-        if isinstance(instruction, Mapping):
-            known = {sentence: self.recognise(str(sentence)) for sentence in instruction}
-            if unknown := [str(sentence) for sentence, meant in known.items() if meant is None]:
-                raise ConfigError(
-                    f"'{unknown[0]}' cannot be mixed in: it means none of {', '.join(self.instructions.sentences)}"
-                )
-            vectors = self.text([str(meant) for meant in known.values()])
-            shares = vectors.new_tensor([float(share) for share in instruction.values()])
-            return (shares @ vectors)[None].expand(count, -1), asked
-        sentences = [instruction] * count if isinstance(instruction, str) else list(instruction)
-        if len(sentences) != count:
-            raise ConfigError(f"{len(sentences)} instructions for {count} images: expected one, or one per image")
-        meant = [None if sentence == PLAIN else self.recognise(sentence) for sentence in sentences]
-        if not any(meant):
-            return None, asked
-        stand_in = next(sentence for sentence in meant if sentence is not None)
-        asked = torch.tensor([float(sentence is not None) for sentence in meant]).view(-1, 1, 1, 1)
-        return self.text([sentence or stand_in for sentence in meant]), asked
-
-    # Training --------------------------------------------------------------------------------------------------------
-
-    def train(self, mode: bool = True) -> Self:
-        """The base network stays as it is, its batch norms too."""
-        super().train(mode)
-        self.network.eval()
-        return self
-
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """All of T-OAR alike: the released code decays biases too."""
-        return [{"params": [p for p in self.regulation.parameters() if p.requires_grad]}]
-
-    def setup(self, stage: str) -> None:
-        """Load the task networks and let the text encoder read the instructions, once.
-
-        Raises:
-            ConfigError: no task network, or no trained base network.
-        """
-        if stage != "fit" or self._tasks:
-            return
-        if not self._makers:
-            raise ConfigError("model.task_networks is empty: T-OAR trains against at least one task's network")
-        if not is_trained(self.network):
-            raise ConfigError("model.base_weights is null: stage two stands on a run of experiment=toar_stage1")
-        self._tasks = {task: make() for task, make in self._makers.items()}
-        for task in self._tasks.values():
-            task.check_data(getattr(self.trainer, "datamodule", None) if self._trainer is not None else None)
-        self.text(self.instructions.all)
-
-    def batch_controls(self, batch: FusionBatch) -> dict[str, Any]:
-        """The instructions of a batch; in training sometimes in other words."""
-        sentences = batch.get("instruction")
-        if sentences is None:
-            return {}
-        share = self.share if self.training else 0.0
-        return {"instruction": [self.instructions.paraphrase(text, share) if share else text for text in sentences]}
-
-    def trained_task(self, batch: FusionBatch) -> str:
-        """The task that all instructions of a batch ask for.
-
-        Raises:
-            ConfigError: instructions of several tasks in one batch, or of a task without a network.
-        """
-        asked = {self.instructions.task_of(text) for text in batch["instruction"]}
-        if len(asked) > 1 or not asked <= self._tasks.keys():
-            known = ", ".join(self._tasks) or "none"
-            raise ConfigError(
-                f"a batch asks for {', '.join(sorted(asked))}; expected one task of model.task_networks ({known})"
-            )
-        return asked.pop()
-
-    def losses(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
-        """Eq. 9: the loss of the network of the instructed task; and the terms of `fidelity`, where there is one.
-
-        Raises:
-            DataError: pairs without an instruction.
-            ConfigError: see `trained_task`.
-        """
-        if not batch.get("instruction"):
-            raise DataError(
-                "these pairs have no instruction: T-OAR trains on data that says its task (data=toar_stage2)"
-            )
-        with torch.autocast(output.fused.device.type, enabled=False):
-            terms = self._tasks[self.trained_task(batch)].losses(output.fused.float(), batch)
-        return terms | self._kept(output, batch)
-
-    def _kept(self, output: FusionOutput, batch: FusionBatch) -> dict[str, Tensor]:
-        if self.fidelity is None:
-            return {}
-        visible, infrared = color.split(batch["a"])[0], batch["b"][:, :1]
-        with torch.no_grad():
-            plain = self.network(infrared, visible)
-        return self.fidelity(output.extras["luma"], plain, infrared, visible)
-
-    def validation_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:  # type: ignore[override]
-        """Fusion metrics, and where the network of the instructed task is loaded its loss, `val/loss`."""
-        output = super().validation_step(batch, batch_idx)
-        if self._tasks and batch.get("instruction"):
-            task = self.instructions.task_of(batch["instruction"][0])
-            if task in self._tasks:
-                self._val.setdefault(task, []).append(torch.stack(list(self.losses(output, batch).values())).sum())
-        return output
-
-    def on_validation_epoch_end(self) -> None:
-        """Means by task, and over the tasks."""
-        super().on_validation_epoch_end()
-        means = {task: torch.stack(values).mean() for task, values in self._val.items()}
-        self._val = {}
-        if means:
-            named = {f"val/{task}/loss": mean for task, mean in means.items()}
-            self.log_dict(named | {"val/loss": torch.stack(list(means.values())).mean()}, batch_size=1, sync_dist=True)
-
-    # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Text features go along, so that known instructions need no language model; and what the tasks were."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, WeightsError
 from fusion.models.toar.instructions import Instructions
-from fusion.models.toar.text import TextFeatures
+from fusion.models.toar.text import HashedText, TextFeatures
 
 
 class Recognition:
@@ -17,6 +17,7 @@ class Recognition:
         instructions: the known sentences, by task.
         text: vectors of sentences.
         threshold: cosine similarity from which on a sentence is near; None: every sentence stands for itself (the paper).
+            Where the encoder is not installed, sentences are compared by their words (`HashedText`), which is said.
         wordings: further sentences by task that others are compared with; tasks that have no instruction are left out.
     """
 
@@ -28,6 +29,7 @@ class Recognition:
         wordings: Mapping[str, Sequence[str] | None] | None = None,
     ) -> None:
         self.instructions, self.text, self.threshold = instructions, text, threshold
+        self.wordings = wordings
         known = {sentence: sentence for sentence in instructions.all}
         for task, sentences in (wordings or {}).items():
             if task in instructions.sentences:
@@ -40,7 +42,7 @@ class Recognition:
         """The sentence whose vector acts; None for plain fusion, which is then said in a warning.
 
         Raises:
-            ConfigError: an empty instruction; an unknown one, and the encoder that would compare it is not installed.
+            ConfigError: an empty instruction.
         """
         sentence = self.instructions.resolve(instruction)
         if self.threshold is None or self.instructions.knows(sentence):
@@ -50,21 +52,22 @@ class Recognition:
         return self._found[sentence]
 
     def _nearest(self, sentence: str) -> str | None:
-        known = list(self._acts_as)
+        known, threshold, how = list(self._acts_as), float(self.threshold or 0), ""
         try:
-            vectors = F.normalize(self.text([self.text.encoder.content(text) for text in (sentence, *known)]), dim=1)
-        except ConfigError as error:  # an encoder that is not installed
-            raise ConfigError(
-                f"instruction '{sentence}' is none of the known ones ({'; '.join(known)}): {error}"
-            ) from error
+            vectors = self.text([self.text.encoder.content(text) for text in (sentence, *known)])
+        except (ConfigError, WeightsError) as error:  # an encoder that is not installed
+            words = HashedText(1024)
+            vectors, threshold = words([words.content(text) for text in (sentence, *known)]), words.recognise or 0.0
+            how = f"; compared by its words alone: {str(error).split(', or take')[0]}"
+        vectors = F.normalize(vectors, dim=1)
         similarity, place = (vectors[1:] @ vectors[0]).max(0)
         acts_as = self._acts_as[known[int(place)]]
-        if float(similarity) >= float(self.threshold or 0):
+        if float(similarity) >= threshold:
             return acts_as
         warnings.warn(
             f"instruction '{sentence}' means none of {', '.join(self.instructions.sentences)} (nearest: "
             f"{self.instructions.task_of(acts_as)}, '{known[int(place)]}', similarity {float(similarity):.2f} below "
-            f"{self.threshold:.2f}): fused plainly",
+            f"{threshold:.2f}): fused plainly{how}",
             stacklevel=2,
         )
         return None
