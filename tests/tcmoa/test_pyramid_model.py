@@ -8,6 +8,7 @@ from fusion.errors import ConfigError
 from fusion.layers.color import split_luma
 from fusion.models.tcmoa import BenchmarkLoss
 from fusion.models.tcmoa.cues import CUES, band_cues
+from fusion.models.tcmoa.many import base_prompts
 from fusion.models.tcmoa.tiles import fuse_pyramid
 from fusion.models.tiled import spans
 
@@ -56,7 +57,7 @@ def test_tiles_agree_with_the_whole(model, task):
         return model(x, y, task, **whole)
 
     def prompts(lumas, means):
-        return model.network.base_prompts(lumas, index, means)
+        return base_prompts(model.network, lumas, index, means)
 
     with torch.no_grad():
         whole = fuse_pyramid(call, a, b, model.network, prompts)

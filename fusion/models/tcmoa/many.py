@@ -136,7 +136,14 @@ def _fuse(
 def base_prompts(
     network: PyramidNetwork, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], means: Tensor
 ) -> Tensor:
-    """Prompts of the base, `(B, n, h, w)`, before a common choice; see `PyramidNetwork.base_prompts`."""
+    """Prompts of the base of two sources or more, `(B, n, h, w)` in [0, 1], before a common choice and before they are steered.
+
+    Args:
+        network: of two sources, as trained.
+        lumas: `(B, 1, H, W)` of the sources, in [0, 1].
+        task: see `PyramidNetwork.forward`.
+        means: `(B, n, 1, 1)` mean luma of the whole sources.
+    """
     pictures = network.backbone.gaussians(torch.cat(list(lumas), dim=1))
     cues = network.cues(network.backbone.bands(pictures), pictures, means)
     tasks = per_site(task, network.site_names)

@@ -18,7 +18,7 @@ from fusion.models.compiled import is_compiled
 from fusion.models.memory import PAYS, PICTURE, pixels_at_once
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.convert import convert_official
-from fusion.models.tcmoa.many import fuse_pyramid_of_many
+from fusion.models.tcmoa.many import base_prompts, fuse_pyramid_of_many
 from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
 from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork, Whole
@@ -238,7 +238,7 @@ class TCMoA(FusionModel):
             return self(x, y, task, **controls, **whole)
 
         def prompts(lumas: Sequence[Tensor], means: Tensor) -> Tensor:
-            return network.base_prompts(lumas, routing, means)
+            return base_prompts(network, lumas, routing, means)
 
         return fuse_pyramid(run, a, b, network, prompts, *sizes)
 

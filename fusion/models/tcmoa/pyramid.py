@@ -245,22 +245,6 @@ class PyramidNetwork(nn.Module):
         output.fused = join_luma(fused, chroma + 0.5)
         return output
 
-    def base_prompts(self, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], means: Tensor) -> Tensor:
-        """Prompts of the base of two sources, `(B, 2, h, w)`, before a common choice and before they are steered.
-
-        Args:
-            lumas: `(B, 1, H, W)` of the sources.
-            task: see `forward`.
-            means: `(B, 2, 1, 1)` mean luma of the whole sources.
-        """
-        pictures = self.backbone.gaussians(torch.cat(list(lumas), dim=1))
-        cues = self.cues(self.backbone.bands(pictures), pictures, means)[-1]
-        site = next(iter(self.sites.values()))
-        assert isinstance(site, BandSite)
-        own = per_site(task, self.site_names)[self.site_names[0]]
-        scores = site.spread(site.evidence(cues, None, own).scores, cues.energy, own)
-        return site.soften(scores.softmax(1), own)
-
     def cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
         """Cues of every level, finest first, of two sources or more; see `band_cues`."""
         cues: list[BandCues] = []

@@ -38,7 +38,7 @@ def fuse_pyramid(
 
     Args:
         run: the model; takes the pair and, with tiles, `whole`.
-        prompts: of the base of a tile: takes the lumas and the means of the whole, see `PyramidNetwork.base_prompts`.
+        prompts: of the base of a tile: takes the lumas and the means of the whole, see `fusion.models.tcmoa.many.base_prompts`.
         a, b: `(B, 3, H, W)` in [0, 1].
         network: of `run`.
         whole: pixels that are fused at once; larger pictures go by tiles, one pair at a time.
