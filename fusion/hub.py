@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="9e11acab83666120db8ef87d6e6f89a17f7e360e8e1101160f44216f383883b3",
+        sha256="338fe2874b02623c1df3796681d34591f33aa55d0640d7fe1161597e2a8206b0",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",

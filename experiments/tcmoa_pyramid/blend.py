@@ -1,42 +1,18 @@
-"""Between the classic start and a trained checkpoint, task by task, as the weights that the package ships.
+"""Between the classic start and a trained checkpoint, task by task; fit.py goes on from there.
 
-    python experiments/tcmoa_pyramid/blend.py RUN/checkpoints/last.ckpt OUT.safetensors --share 0.4 1 0.5 \\
-        --calibration experiments/tcmoa_pyramid/calibration.yaml
+    python experiments/tcmoa_pyramid/blend.py RUN/checkpoints/last.ckpt BLENDED.safetensors --share 0.4 1 0.5
 
 Weights of the cues, gains, hardness, faint detail and chroma are interpolated; the heads of the experts, which start at zero, are
 scaled. Each has a row per task. All else stays as trained.
 """
 
 import argparse
-import math
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
-from torch import nn
 
 from fusion import load_model
 from fusion.hub import save_weights
-
-VIF = 0
-"""Place of the task that is calibrated."""
-
-
-def calibrated(network: nn.Module, factors: dict[str, float]) -> None:
-    """Multiply hardness, gain and cue weights of `vif` on the base, and the gain of its finest band, the second half as much."""
-    bands = {
-        "0": factors["gain_fine"],
-        "1": (1 + factors["gain_fine"]) / 2,
-        str(network.backbone.levels): factors["gain_base"],
-    }
-    base = network.sites[str(network.backbone.levels)]
-    with torch.no_grad():
-        base.hardness[VIF] = (base.hardness[VIF] * factors["hardness_base"]).clamp(0, 1)
-        base.cue_weights[VIF] *= factors["cues_base"]
-        for key, factor in bands.items():
-            site = network.sites[key]
-            logarithm = site.gain[VIF].tanh() + math.log(factor) / site.gain_log
-            site.gain[VIF] = logarithm.clamp(-0.99, 0.99).atanh()
 
 
 def main() -> None:
@@ -52,9 +28,8 @@ def main() -> None:
         help="of the training, one for all tasks or one each (vif mef mff); 1 is the checkpoint, 0 the classic start",
     )
     parser.add_argument("--override", nargs="*", default=[], help="of an ablation's model, e.g. model/adapter=single")
-    parser.add_argument("--calibration", type=Path, help="factors for vif, e.g. calibration.yaml")
     arguments = parser.parse_args()
-    overrides = ["model.weights=null", *arguments.override]
+    overrides = ["model.weights=null", "model.backbone.overview=false", *arguments.override]
     start = load_model("tcmoa_pyramid", overrides=overrides).network.state_dict()
     trained = load_model("tcmoa_pyramid", arguments.checkpoint, overrides=overrides)
     tasks = len(trained.tasks)
@@ -68,10 +43,6 @@ def main() -> None:
             blended[name] = start[name].lerp(end, share)
         elif name.endswith(".head"):
             blended[name] = share * end
-    if arguments.calibration:
-        trained.network.load_state_dict(blended)
-        calibrated(trained.network, OmegaConf.to_container(OmegaConf.load(arguments.calibration)))
-        blended = dict(trained.network.state_dict())
     state = {name: value.to(torch.float16) for name, value in blended.items()}
     digest = save_weights(state, arguments.weights, {"source": "experiments/tcmoa_pyramid"})
     print(

@@ -76,10 +76,12 @@ def compute(
     *,
     color: Color | None = None,
     dtype: torch.dtype = torch.float64,
+    rounded: bool = True,
 ) -> dict[str, Tensor]:
     """Metrics of a batch of fused images.
 
-    Gradients reach the images through metrics whose `info(name).differentiable` is true, in convention `exact`; they are
+    Gradients reach the images through metrics whose `info(name).differentiable` is true, in convention `exact`, and in most
+    others where `rounded` is false; they are
     finite on flat areas and for identical images, except where the value itself is infinite (PSNR of identical images).
 
     Args:
@@ -122,7 +124,11 @@ def compute(
     values: dict[str, Tensor] = {}
     for text, key in keys.items():
         how = key.variant
-        wanted = color_policy(*images, how.color, how.gray), how.quantise, torch.float64 if how.double else dtype
+        wanted = (
+            color_policy(*images, how.color, how.gray),
+            how.quantise and rounded,
+            torch.float64 if how.double else dtype,
+        )
         if wanted not in prepared:
             prepared[wanted] = planes(*images, *wanted)
         triple, channels = prepared[wanted]

@@ -276,3 +276,15 @@ def test_every_metric_is_documented():
         assert known.source
         for convention in known.variants:
             assert len(known.describe(convention)) > 40, (name, convention)
+
+
+@pytest.mark.parametrize("convention", ["vifb", "tang"])
+@pytest.mark.parametrize("name", ["psnr", "ag", "sf", "ssim"])
+def test_without_rounding_a_toolbox_has_gradients_and_nearly_its_values(convention, name):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(1, 3, 40, 48, generator=generator) for _ in "ab")
+    fused = (0.6 * a + 0.3 * b + 0.02).requires_grad_()
+    bare = compute(a, b, fused, [name], convention, rounded=False)[name]
+    torch.testing.assert_close(bare, compute(a, b, fused, [name], convention)[name], rtol=5e-3, atol=0)
+    (slope,) = torch.autograd.grad(bare.sum(), fused)
+    assert slope.isfinite().all() and slope.abs().sum() > 0

@@ -1,6 +1,7 @@
 """A fusion site on one band of a pyramid: cues and routed experts give the prompts, the prompts fuse the band."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion.models.tcmoa.cues import CUES, BandCues
+from fusion.models.tcmoa.overview import FEATURES as SEEN
+from fusion.models.tcmoa.overview import UNCHANGED, Setting
 from fusion.moe.adapters.base import PromptControl
 from fusion.moe.dispatch import dispatch
 from fusion.moe.routers import TaskWeights, of_task
@@ -33,7 +36,8 @@ class BandOutput:
     Attributes:
         prompts: `(B, 2, h, w)`, adding up to one.
         gain: `(B, 1, h, w)` factor on the fused detail, or on the contrast of the base.
-        offset: `(B, 1, h', w')` in [-1, 1], what the base is brightened by, before its bound.
+        offset: `(B, 1, h', w')`, what the base is brightened by, before its bound.
+        setting: of the pair as a whole.
         context: `(B, D, h', w')` for the next finer site, and the difference of the scores `(B, 1, h', w')`.
         routing: of the tokens; None without experts.
     """
@@ -41,6 +45,7 @@ class BandOutput:
     prompts: Tensor
     gain: Tensor
     offset: Tensor
+    setting: Setting
     context: tuple[Tensor, Tensor]
     routing: Routing | None
 
@@ -86,11 +91,13 @@ class BandSite(nn.Module):
         hardness: `(num_tasks,)` initial share of a whole choice that the prompts make, 0 (the average) to 1; None: 1, not trained.
         faint: `(num_tasks,)` initial factor on the gain where the detail of all sources is faint; None: 1, not trained.
         common: `(num_tasks,)` share of one choice for all places in the prompts, 0 to 1; None: 0. It is not trained.
+        follows: what follows the pair as a whole, names of `Setting`; at first nothing changes.
     """
 
     hardness: nn.Parameter | None
     faint: nn.Parameter | None
     common: Tensor | None
+    overview: nn.Parameter | None
 
     def __init__(
         self,
@@ -104,6 +111,7 @@ class BandSite(nn.Module):
         hardness: Tensor | None = None,
         faint: Tensor | None = None,
         common: Tensor | None = None,
+        follows: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.base, self.gain_log = base, float(torch.tensor(gain_bound).log())
@@ -112,6 +120,9 @@ class BandSite(nn.Module):
         self.register_parameter("hardness", None if hardness is None else nn.Parameter(hardness.clone()))
         self.register_parameter("faint", None if faint is None else nn.Parameter(faint.clamp_min(1e-3).log()))
         self.register_buffer("common", common, persistent=False)
+        self.follows = tuple(follows)
+        changes = torch.zeros(num_tasks, len(self.follows), len(SEEN))
+        self.register_parameter("overview", nn.Parameter(changes) if follows else None)
         self.recipe = recipe is not None
         if recipe is None:
             return
@@ -132,6 +143,7 @@ class BandSite(nn.Module):
         context: tuple[Tensor, Tensor] | None,
         task: TaskWeights,
         control: PromptControl,
+        view: Tensor,
         overall: Tensor | None = None,
     ) -> BandOutput:
         """Decide on one band.
@@ -141,14 +153,24 @@ class BandSite(nn.Module):
             context: of the next coarser site, None at the base.
             task: index, or `(num_tasks,)` weights.
             control: steering of the prompts.
+            view: `(B, 8)` of the whole pair, see `fusion.models.tcmoa.overview.look_at`.
             overall: `(B, 2, 1, 1)` mean of the prompts over the whole picture, where this is a tile.
         """
         seen = self.evidence(cues, context, task)
         difference = self.spread(seen.scores[:, :1] - seen.scores[:, 1:], cues.energy[:, :1] - cues.energy[:, 1:], task)
         chosen = difference.sigmoid()
-        chosen = self.soften(torch.cat([chosen, 1 - chosen], dim=1), task)
-        prompts = control(self.agree(chosen, task, overall))
-        return BandOutput(prompts, self.gain_of(seen.gain, cues.energy, task), seen.offset, seen.context, seen.routing)
+        setting = self.setting(view, task)
+        chosen = self.soften(torch.cat([chosen, 1 - chosen], dim=1), task, setting)
+        prompts = control(self.agree(chosen, task, setting, overall))
+        gain = self.gain_of(seen.gain, cues.energy, task, setting)
+        return BandOutput(prompts, gain, seen.offset + setting.offset, setting, seen.context, seen.routing)
+
+    def setting(self, view: Tensor, task: TaskWeights) -> Setting:
+        """What changes for a pair that looks like `view` as a whole."""
+        if self.overview is None:
+            return UNCHANGED
+        changes = (view @ of_task(self.overview, task).T)[..., None, None, None]
+        return Setting(**dict(zip(self.follows, changes.unbind(1), strict=True)))
 
     def evidence(self, cues: BandCues, context: tuple[Tensor, Tensor] | None, task: TaskWeights) -> Evidence:
         """Scores of a pair, and what the experts say of gain and offset; see `forward`."""
@@ -167,27 +189,31 @@ class BandSite(nn.Module):
         share = of_task(self.cue_weights, task)[0] * energy
         return smooth(scores + share) if self.base else resize(scores, energy.shape[-2:]) + share
 
-    def soften(self, prompts: Tensor, task: TaskWeights) -> Tensor:
+    def soften(self, prompts: Tensor, task: TaskWeights, setting: Setting = UNCHANGED) -> Tensor:
         """Prompts `(B, n, h, w)` nearer to 1/n, by the task's hardness."""
         if self.hardness is None:
             return prompts
-        even, hardness = 1 / prompts.shape[1], of_task(self.hardness, task)
+        even, hardness = 1 / prompts.shape[1], of_task(self.hardness, task) + setting.hardness
         bounded = hardness + (hardness.clamp(0, 1) - hardness).detach()  # which a step may leave, and come back
         return even + bounded * (prompts - even)
 
-    def agree(self, prompts: Tensor, task: TaskWeights, overall: Tensor | None) -> Tensor:
+    def agree(
+        self, prompts: Tensor, task: TaskWeights, setting: Setting = UNCHANGED, overall: Tensor | None = None
+    ) -> Tensor:
         """Prompts `(B, n, h, w)` nearer to their mean over the whole picture, by the task's share of a common choice."""
         if self.common is None:
             return prompts
         overall = prompts.mean((-2, -1), keepdim=True) if overall is None else overall
-        return prompts + of_task(self.common, task) * (overall - prompts)
+        share = of_task(self.common, task) + setting.common
+        return prompts + share.clamp(0, 1) * (overall - prompts)
 
-    def gain_of(self, gain: Tensor, energy: Tensor, task: TaskWeights) -> Tensor:
+    def gain_of(self, gain: Tensor, energy: Tensor, task: TaskWeights, setting: Setting = UNCHANGED) -> Tensor:
         """Factor on the band on its pixels: within the bound for the tokens, and less or more where all energy is faint."""
-        logarithm = resize(self.gain_log * gain.tanh(), energy.shape[-2:])
+        logarithm = resize(self.gain_log * (gain + setting.gain).tanh(), energy.shape[-2:])
         if self.faint is not None:
             loudest = energy.amax(1, keepdim=True)
-            logarithm = logarithm + of_task(self.faint, task) * (math.log(SOFT) - loudest).sigmoid()
+            faint = of_task(self.faint, task) + setting.faint
+            logarithm = logarithm + faint * (math.log(SOFT) - loudest).sigmoid()
         return logarithm.exp()
 
     def _experts(

@@ -26,7 +26,8 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import BandSite, Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
-from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork, Whole
+from fusion.models.tcmoa.overview import curve, look_at
+from fusion.models.tcmoa.pyramid import GRAY, TONES, PyramidNetwork, Whole
 from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
@@ -53,8 +54,8 @@ def fuse_pyramid_of_many(
         fused = torch.empty_like(sources[0])
         tiles = tiles_of(fused, tile, Reach(network.reach, network.tile_grid))
 
-        def prompts(lumas: Sequence[Tensor], means: Tensor) -> Tensor:
-            return base_prompts(network, lumas, task, means)
+        def prompts(lumas: Sequence[Tensor], known: Whole) -> Tensor:
+            return base_prompts(network, lumas, task, known)
 
         known = whole_of(sources, network, tiles, prompts)
         for piece in tiles:
@@ -101,6 +102,7 @@ def _fuse(
     split = [split_luma(source) for source in sources]
     luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
     means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
+    view = look_at(luma) if whole is None else whole.view
     pictures = network.backbone.gaussians(luma)
     bands = network.backbone.bands(pictures)
     cues = network.cues(bands, pictures, means)
@@ -116,16 +118,20 @@ def _fuse(
         band, energy = bands[level], cues[level].energy
         chosen = site.spread(scores[index], energy, tasks[name]).softmax(1)
         overall = whole.prompts if whole is not None and site.base else None
-        prompts = _steer(controls[name], site.agree(site.soften(chosen, tasks[name]), tasks[name], overall))
+        setting = site.setting(view, tasks[name])
+        soft = site.soften(chosen, tasks[name], setting)
+        prompts = _steer(controls[name], site.agree(soft, tasks[name], setting, overall))
         weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
-        gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name])
+        gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name], setting)
         mixed = (prompts * band).sum(1, keepdim=True)
         if site.base:
             pivot = means.mean(1, keepdim=True)
-            offset = _weighted(weights, (seen.offset for seen in pairs[index]))
+            offset = _weighted(weights, (seen.offset for seen in pairs[index])) + setting.offset
             fused = pivot + gain * (mixed - pivot) + network.backbone.offset_bound * offset
         else:
             fused = gain * mixed + expand(fused, band.shape[-2:])
+            if level == TONES:
+                fused = curve(fused, setting)
         output.sites.append(name)
         output.prompts.append(prompts)
     chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])
@@ -134,7 +140,7 @@ def _fuse(
 
 
 def base_prompts(
-    network: PyramidNetwork, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], means: Tensor
+    network: PyramidNetwork, lumas: Sequence[Tensor], task: TaskWeights | list[TaskWeights], whole: Whole
 ) -> Tensor:
     """Prompts of the base of two sources or more, `(B, n, h, w)` in [0, 1], before a common choice and before they are steered.
 
@@ -142,14 +148,15 @@ def base_prompts(
         network: of two sources, as trained.
         lumas: `(B, 1, H, W)` of the sources, in [0, 1].
         task: see `PyramidNetwork.forward`.
-        means: `(B, n, 1, 1)` mean luma of the whole sources.
+        whole: of the whole sources; its prompts are what is looked for.
     """
     pictures = network.backbone.gaussians(torch.cat(list(lumas), dim=1))
-    cues = network.cues(network.backbone.bands(pictures), pictures, means)
+    cues = network.cues(network.backbone.bands(pictures), pictures, whole.means)
     tasks = per_site(task, network.site_names)
     name, (_, site) = network.site_names[0], _sites(network)[0]
-    scores, _ = _all_pairs(network, [*pictures[:-1], pictures[-1] - means], cues, tasks, sites=1)
-    return site.soften(site.spread(scores[0], cues[-1].energy, tasks[name]).softmax(1), tasks[name])
+    scores, _ = _all_pairs(network, [*pictures[:-1], pictures[-1] - whole.means], cues, tasks, sites=1)
+    chosen = site.spread(scores[0], cues[-1].energy, tasks[name]).softmax(1)
+    return site.soften(chosen, tasks[name], site.setting(whole.view, tasks[name]))
 
 
 def _all_pairs(

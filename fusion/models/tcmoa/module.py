@@ -237,8 +237,8 @@ class TCMoA(FusionModel):
         def run(x: Tensor, y: Tensor, **whole: Any) -> FusionOutput:
             return self(x, y, task, **controls, **whole)
 
-        def prompts(lumas: Sequence[Tensor], means: Tensor) -> Tensor:
-            return base_prompts(network, lumas, routing, means)
+        def prompts(lumas: Sequence[Tensor], known: Whole) -> Tensor:
+            return base_prompts(network, lumas, routing, known)
 
         return fuse_pyramid(run, a, b, network, prompts, *sizes)
 

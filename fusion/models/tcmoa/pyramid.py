@@ -14,6 +14,7 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import BandOutput, BandSite, resize
 from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
+from fusion.models.tcmoa.overview import curve, look_at
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights, of_task
 
@@ -26,12 +27,17 @@ class Whole(NamedTuple):
 
     Attributes:
         means: `(B, n, 1, 1)` mean luma of the sources.
+        view: `(B, 8)` of the pair, see `fusion.models.tcmoa.overview.look_at`.
         prompts: `(B, n, 1, 1)` mean prompts of the base before they are steered; None where the base makes no common choice.
     """
 
     means: Tensor
+    view: Tensor
     prompts: Tensor | None = None
 
+
+TONES = 3
+"""Level on which the tones of the low-pass picture are bent: of 8x8 pixels."""
 
 Table = Mapping[str, Sequence[Sequence[float]]]
 
@@ -52,6 +58,8 @@ class PyramidBackbone(LaplacianPyramid):
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
+        overview: whether hardness, gains, the common share and the tones follow the pair as a whole, by trained weights that
+            start at 0.
         weights: always None.
     """
 
@@ -67,10 +75,11 @@ class PyramidBackbone(LaplacianPyramid):
         hardness: Mapping[str, Sequence[float]] | None = None,
         faint: Mapping[str, Sequence[float]] | None = None,
         common: Mapping[str, float] | None = None,
+        overview: bool = False,
         weights: str | None = None,
     ) -> None:
         super().__init__(levels, weights)
-        self.hardness, self.faint, self.common = hardness, faint, common
+        self.hardness, self.faint, self.common, self.overview = hardness, faint, common, overview
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
 
@@ -122,6 +131,14 @@ class PyramidBackbone(LaplacianPyramid):
         fine, coarse, base = table
         return base if level == self.levels else torch.lerp(fine, coarse, level / max(self.levels - 1, 1))
 
+    def follows(self, level: int) -> tuple[str, ...]:
+        """What follows the pair as a whole at a level, names of `fusion.models.tcmoa.overview.Setting`."""
+        if not self.overview:
+            return ()
+        if level == self.levels:
+            return ("hardness", "gain", "common", "offset")
+        return ("hardness", "gain", "faint", *(("lift", "bend") if level == TONES else ()))
+
     def gain_table(self, tasks: Sequence[str], level: int) -> Tensor:
         """`(tasks,)` initial gains of a level."""
         rows = [list(self.gains.get(task, (1.0,))) for task in tasks]
@@ -160,6 +177,7 @@ class PyramidNetwork(nn.Module):
                 hardness=backbone.hardness_table(tasks, level),
                 faint=backbone.faint_table(tasks, level),
                 common=backbone.common_table(tasks, level),
+                follows=backbone.follows(level),
             )
         self.sites = nn.ModuleDict(sites)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
@@ -219,6 +237,7 @@ class PyramidNetwork(nn.Module):
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
         luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
         means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
+        view = look_at(luma) if whole is None else whole.view
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
         cues = self.cues(bands, pictures, means)
@@ -228,7 +247,8 @@ class PyramidNetwork(nn.Module):
         fused, context = luma[:, :1], None
         for name, (key, site) in zip(self.site_names, self.sites.items(), strict=True):
             level = int(key)
-            seen: BandOutput = site(cues[level], context, tasks[name], controls[name], overall if site.base else None)
+            common = overall if site.base else None
+            seen: BandOutput = site(cues[level], context, tasks[name], controls[name], view, common)
             band = (seen.prompts * bands[level]).sum(1, keepdim=True)
             if level == self.backbone.levels:
                 pivot = means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
@@ -236,6 +256,8 @@ class PyramidNetwork(nn.Module):
                 output.extras |= {"base": fused, "base_sources": bands[level], "base_prompts": seen.prompts}
             else:
                 fused = seen.gain * band + expand(fused, band.shape[-2:])
+                if level == TONES:
+                    fused = curve(fused, seen.setting)
             context = seen.context
             output.sites.append(name)
             output.prompts.append(seen.prompts)

@@ -8,6 +8,7 @@ from torch import Tensor
 from fusion.layers.color import split_luma
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.overview import look_at
 from fusion.models.tcmoa.pyramid import PyramidNetwork, Whole
 from fusion.models.tiled import Reach, Tile, run_tiled, tiles_of
 
@@ -27,7 +28,7 @@ def fuse_pyramid(
     a: Tensor,
     b: Tensor,
     network: PyramidNetwork,
-    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
+    prompts: Callable[[Sequence[Tensor], Whole], Tensor],
     whole: int = WHOLE,
     tile: int = TILE,
     margin: int | None = None,
@@ -38,7 +39,7 @@ def fuse_pyramid(
 
     Args:
         run: the model; takes the pair and, with tiles, `whole`.
-        prompts: of the base of a tile: takes the lumas and the means of the whole, see `fusion.models.tcmoa.many.base_prompts`.
+        prompts: of the base of a tile: takes lumas and what is known of the whole, see `fusion.models.tcmoa.many.base_prompts`.
         a, b: `(B, 3, H, W)` in [0, 1].
         network: of `run`.
         whole: pixels that are fused at once; larger pictures go by tiles, one pair at a time.
@@ -72,7 +73,7 @@ def _tiled(
     a: Tensor,
     b: Tensor,
     network: PyramidNetwork,
-    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
+    prompts: Callable[[Sequence[Tensor], Whole], Tensor],
     tile: int,
     margin: int | None,
 ) -> FusionOutput:
@@ -96,24 +97,25 @@ def whole_of(
     sources: Sequence[Tensor],
     network: PyramidNetwork,
     tiles: list[Tile],
-    prompts: Callable[[Sequence[Tensor], Tensor], Tensor],
+    prompts: Callable[[Sequence[Tensor], Whole], Tensor],
 ) -> Whole:
-    """What tiles have to know of the whole: means, and where the base makes a common choice its mean prompts, tile by tile.
+    """How the whole looks, and where the base makes a common choice its mean prompts, tile by tile.
 
     Args:
         sources: `(1, 3, H, W)` each, sides on the network's grid.
         network: which fuses them.
         tiles: of the pictures.
-        prompts: of the base of a tile, `(1, n, h, w)`, from the lumas and the means of the whole.
+        prompts: of the base of a tile, `(1, n, h, w)`, from the lumas and what is known of the whole.
     """
     lumas = [split_luma(source)[0] for source in sources]
     means = torch.cat([luma.mean((-2, -1), keepdim=True) for luma in lumas], dim=1)
+    whole = Whole(means, look_at(torch.cat(lumas, dim=1)))
     if not network.agrees:
-        return Whole(means)
+        return whole
     level = network.backbone.levels
     total = torch.zeros_like(means)
     for tile in tiles:
-        seen = tile.at(level).core(prompts([tile.cut(luma) for luma in lumas], means))
+        seen = tile.at(level).core(prompts([tile.cut(luma) for luma in lumas], whole))
         total = total + seen.sum((-2, -1), keepdim=True)
     height, width = lumas[0].shape[-2:]
-    return Whole(means, total / (height * width / 4**level))
+    return whole._replace(prompts=total / (height * width / 4**level))
