@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="338fe2874b02623c1df3796681d34591f33aa55d0640d7fe1161597e2a8206b0",
+        sha256="4e0d60f3f5ca436727280406cb2efe6f4b84d238fa7a16b4c3fd93a6bcc37a3c",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",

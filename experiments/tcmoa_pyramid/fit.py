@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fusion import load_model
-from fusion.hub import save_weights
+from fusion.hub import read_state, save_weights
 
 HERE = Path(__file__).parent
 VIF = 0
@@ -92,7 +92,7 @@ def told(standings: list[Standing], now: list[Tensor]) -> str:
 def main() -> None:
     """Load, fit, write in half precision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("weights", type=Path, help="of blend.py")
+    parser.add_argument("weights", type=Path, help="of blend.py, or of an earlier fit")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--vifb", type=Path, required=True, help="published values of VIFB")
@@ -105,8 +105,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--override", nargs="*", default=[], help="of an ablation's model")
     arguments = parser.parse_args()
-    overrides = [*arguments.override, "model.backbone.overview=false"]
-    blended = load_model("tcmoa_pyramid", overrides=[*overrides, f"model.weights={arguments.weights}"]).network
     network = load_model("tcmoa_pyramid", overrides=[*arguments.override, "model.weights=null"]).network
     standings = [
         Standing(suite, published, HERE / f"anchor_{suite}.csv", "tcmoa_pyramid+model.weights=null")
@@ -115,7 +113,7 @@ def main() -> None:
     anchor = Fitted(network)
     sets = [fitted(arguments.data, arguments.seed), watched(arguments.data, arguments.seed)]
     anchors = [[values.mean(0) for values in means(anchor, pairs, standings)] for pairs in sets]
-    network.load_state_dict(network.state_dict() | blended.state_dict())
+    network.load_state_dict(network.state_dict() | read_state(arguments.weights))
     model = Fitted(network)
 
     def use(which: int) -> None:
