@@ -8,6 +8,7 @@ from fusion.api import compose
 from fusion.data import SampleData
 from fusion.data.files.image import read_image
 from fusion.hub import SHIPPED
+from fusion.job.config import instantiate
 from fusion.metrics import score
 
 TASKS = ("vif", "mef", "mff")
@@ -54,6 +55,20 @@ def test_it_is_small_and_the_default():
     assert (SHIPPED / "tcmoa_pyramid.safetensors").stat().st_size < 1e6
     for root in ("predict", "train", "evaluate", "benchmark"):
         assert compose(root, [], "model")["weights"] == "tcmoa_pyramid"
+
+
+@pytest.mark.parametrize("experiment", ["demo", "tcmoa_pyramid"])
+def test_training_goes_on_from_it(model, experiment):
+    overrides = [f"experiment={experiment}", "model.weights=tcmoa_pyramid", "model.backbone.overview=true"]
+    config = compose("train", overrides, "model")
+    assert "weights" in config and (experiment != "demo" or compose("train", overrides[:1], "model") == config)
+    made = instantiate(config)
+    made.network.load_state_dict(model.network.state_dict())
+    a, b = (x[None] for x in fixed_pair())
+    shares = [one.network.sites["5"].common for one in (made, model)]
+    if shares[0] is not None:  # the recipe trains without a common choice
+        torch.testing.assert_close(*shares)
+        assert torch.equal(made.fuse(a, b, task="vif").fused, model.fuse(a, b, task="vif").fused)
 
 
 @pytest.mark.parametrize("task", TASKS)
