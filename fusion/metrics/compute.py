@@ -81,8 +81,8 @@ def compute(
     """Metrics of a batch of fused images.
 
     Gradients reach the images through metrics whose `info(name).differentiable` is true, in convention `exact`, and in most
-    others where `rounded` is false; they are
-    finite on flat areas and for identical images, except where the value itself is infinite (PSNR of identical images).
+    others where `rounded` is false. They are finite on flat areas and for identical images, except where the value itself is
+    infinite (PSNR of identical images).
 
     Args:
         a: first sources `(B, 1|3, H, W)`, uint8 or floating point in [0, 1]; any form that

@@ -26,7 +26,7 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import BandSite, Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
-from fusion.models.tcmoa.overview import curve, look_at
+from fusion.models.tcmoa.overview import curve
 from fusion.models.tcmoa.pyramid import GRAY, TONES, PyramidNetwork, Whole
 from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
@@ -101,8 +101,7 @@ def _fuse(
 ) -> FusionOutput:
     split = [split_luma(source) for source in sources]
     luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
-    means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
-    view = look_at(luma) if whole is None else whole.view
+    means, view, overall = Whole.of(luma) if whole is None else whole
     pictures = network.backbone.gaussians(luma)
     bands = network.backbone.bands(pictures)
     cues = network.cues(bands, pictures, means)
@@ -117,10 +116,9 @@ def _fuse(
         level = int(key)
         band, energy = bands[level], cues[level].energy
         chosen = site.spread(scores[index], energy, tasks[name]).softmax(1)
-        overall = whole.prompts if whole is not None and site.base else None
         setting = site.setting(view, tasks[name])
         soft = site.soften(chosen, tasks[name], setting)
-        prompts = _steer(controls[name], site.agree(soft, tasks[name], setting, overall))
+        prompts = _steer(controls[name], site.agree(soft, tasks[name], setting, overall if site.base else None))
         weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
         gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name], setting)
         mixed = (prompts * band).sum(1, keepdim=True)

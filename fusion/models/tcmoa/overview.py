@@ -50,7 +50,8 @@ def look_at(luma: Tensor) -> Tensor:
     """
     flat = luma.flatten(2)
     means = flat.mean(2, keepdim=True)
-    products = (flat - means) @ (flat - means).mT / flat.shape[2]
+    centred = flat - means
+    products = centred @ centred.mT / flat.shape[2]
     contrast = products.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt() + FAINT
     detail = torch.cat([(x - box(x, 3)).square().mean((-2, -1)) for x in luma.split(1, dim=1)], dim=1).sqrt() + FAINT
     seen = [

@@ -35,9 +35,14 @@ class Whole(NamedTuple):
     view: Tensor
     prompts: Tensor | None = None
 
+    @classmethod
+    def of(cls, luma: Tensor) -> "Whole":
+        """Of whole pictures `(B, n, H, W)` in [0, 1], but for the prompts."""
+        return cls(luma.mean((-2, -1), keepdim=True), look_at(luma))
+
 
 TONES = 3
-"""Level on which the tones of the low-pass picture are bent: of 8x8 pixels."""
+"""Level on which the tones of the low-pass picture are bent: of 8x8 pixels. Pyramids of three levels or fewer have no curve."""
 
 Table = Mapping[str, Sequence[Sequence[float]]]
 
@@ -236,12 +241,10 @@ class PyramidNetwork(nn.Module):
     ) -> FusionOutput:
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
         luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
-        means = luma.mean((-2, -1), keepdim=True) if whole is None else whole.means
-        view = look_at(luma) if whole is None else whole.view
+        means, view, overall = Whole.of(luma) if whole is None else whole
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
         cues = self.cues(bands, pictures, means)
-        overall = None if whole is None else whole.prompts
         output = FusionOutput(fused=a)
         tasks, controls = per_site(task, self.site_names), per_site(control, self.site_names)
         fused, context = luma[:, :1], None

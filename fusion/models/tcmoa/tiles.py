@@ -8,7 +8,6 @@ from torch import Tensor
 from fusion.layers.color import split_luma
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
-from fusion.models.tcmoa.overview import look_at
 from fusion.models.tcmoa.pyramid import PyramidNetwork, Whole
 from fusion.models.tiled import Reach, Tile, run_tiled, tiles_of
 
@@ -108,12 +107,11 @@ def whole_of(
         prompts: of the base of a tile, `(1, n, h, w)`, from the lumas and what is known of the whole.
     """
     lumas = [split_luma(source)[0] for source in sources]
-    means = torch.cat([luma.mean((-2, -1), keepdim=True) for luma in lumas], dim=1)
-    whole = Whole(means, look_at(torch.cat(lumas, dim=1)))
+    whole = Whole.of(torch.cat(lumas, dim=1))
     if not network.agrees:
         return whole
     level = network.backbone.levels
-    total = torch.zeros_like(means)
+    total = torch.zeros_like(whole.means)
     for tile in tiles:
         seen = tile.at(level).core(prompts([tile.cut(luma) for luma in lumas], whole))
         total = total + seen.sum((-2, -1), keepdim=True)
