@@ -28,6 +28,8 @@ from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.overview import curve
 from fusion.models.tcmoa.pyramid import GRAY, TONES, PyramidNetwork, Whole
+from fusion.models.tcmoa.targets import LEVELS as LIFTED
+from fusion.models.tcmoa.targets import lifted
 from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
@@ -101,7 +103,7 @@ def _fuse(
 ) -> FusionOutput:
     split = [split_luma(source) for source in sources]
     luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
-    means, view, overall = Whole.of(luma) if whole is None else whole
+    means, deviations, view, overall = Whole.of(luma) if whole is None else whole
     pictures = network.backbone.gaussians(luma)
     bands = network.backbone.bands(pictures)
     cues = network.cues(bands, pictures, means)
@@ -130,6 +132,9 @@ def _fuse(
             fused = gain * mixed + expand(fused, band.shape[-2:])
             if level == TONES:
                 fused = curve(fused, setting)
+            if network.targets is not None and level in LIFTED:
+                share = of_task(network.targets, tasks[name])
+                fused = lifted(fused, pictures[level], pictures[-1], deviations, share)
         output.sites.append(name)
         output.prompts.append(prompts)
     chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])

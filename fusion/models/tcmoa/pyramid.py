@@ -15,6 +15,8 @@ from fusion.models.tcmoa.band import BandOutput, BandSite, resize
 from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.overview import curve, look_at
+from fusion.models.tcmoa.targets import LEVELS as LIFTED
+from fusion.models.tcmoa.targets import lifted
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights, of_task
 
@@ -27,18 +29,22 @@ class Whole(NamedTuple):
 
     Attributes:
         means: `(B, n, 1, 1)` mean luma of the sources.
+        deviations: `(B, n, 1, 1)` its standard deviation.
         view: `(B, 8)` of the pair, see `fusion.models.tcmoa.overview.look_at`.
         prompts: `(B, n, 1, 1)` mean prompts of the base before they are steered; None where the base makes no common choice.
     """
 
     means: Tensor
+    deviations: Tensor
     view: Tensor
     prompts: Tensor | None = None
 
     @classmethod
     def of(cls, luma: Tensor) -> "Whole":
         """Of whole pictures `(B, n, H, W)` in [0, 1], but for the prompts."""
-        return cls(luma.mean((-2, -1), keepdim=True), look_at(luma))
+        means = luma.mean((-2, -1), keepdim=True)
+        deviations = (luma - means).square().mean((-2, -1), keepdim=True).sqrt()
+        return cls(means, deviations, look_at(luma))
 
 
 TONES = 3
@@ -63,6 +69,7 @@ class PyramidBackbone(LaplacianPyramid):
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
+        targets: by task, how far hot targets are lifted to their brightness, 0 to 1, which is not trained; None: 0.
         overview: whether hardness, gains, the common share and the tones follow the pair as a whole, by trained weights that
             start at 0.
         weights: always None.
@@ -80,11 +87,13 @@ class PyramidBackbone(LaplacianPyramid):
         hardness: Mapping[str, Sequence[float]] | None = None,
         faint: Mapping[str, Sequence[float]] | None = None,
         common: Mapping[str, float] | None = None,
+        targets: Mapping[str, float] | None = None,
         overview: bool = False,
         weights: str | None = None,
     ) -> None:
         super().__init__(levels, weights)
         self.hardness, self.faint, self.common, self.overview = hardness, faint, common, overview
+        self.targets = targets
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
 
@@ -96,9 +105,10 @@ class PyramidBackbone(LaplacianPyramid):
             value = config.get(key, 2.0)
             if not isinstance(value, (int, float)) or not low < value <= 4:
                 raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
-        for task, share in (config.get("common") or {}).items():  # type: ignore[attr-defined]
-            if not 0 <= share <= 1:
-                raise ConfigError(f"model.backbone.common.{task}={share}: expected a number from 0 to 1")
+        for key in ("common", "targets"):
+            for task, share in (config.get(key) or {}).items():  # type: ignore[attr-defined]
+                if not 0 <= share <= 1:
+                    raise ConfigError(f"model.backbone.{key}.{task}={share}: expected a number from 0 to 1")
         for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
             for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
                 if len(row) != count or not all(0 <= value <= high for value in row):
@@ -127,9 +137,11 @@ class PyramidBackbone(LaplacianPyramid):
 
     def common_table(self, tasks: Sequence[str], level: int) -> Tensor | None:
         """`(tasks,)` shares of a common choice, at the base."""
-        if self.common is None or level < self.levels:
-            return None
-        return torch.tensor([float(self.common.get(task, 0.0)) for task in tasks])
+        return None if level < self.levels else _shares(self.common, tasks)
+
+    def targets_table(self, tasks: Sequence[str]) -> Tensor | None:
+        """`(tasks,)` shares of the way that hot targets are lifted."""
+        return _shares(self.targets, tasks)
 
     def _at(self, level: int, table: Tensor) -> Tensor:
         """What holds at a level, of rows for the finest band, the coarsest and the base."""
@@ -153,6 +165,10 @@ class PyramidBackbone(LaplacianPyramid):
         return torch.tensor([row[level] for row in rows], dtype=torch.float32)
 
 
+def _shares(given: Mapping[str, float] | None, tasks: Sequence[str]) -> Tensor | None:
+    return None if given is None else torch.tensor([float(given.get(task, 0.0)) for task in tasks])
+
+
 DEFAULT_CUES = ((1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (1.0, 0.5, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
 
 
@@ -164,6 +180,8 @@ class PyramidNetwork(nn.Module):
         adapter: what is trained; an adapter without routed experts leaves the cues alone.
         tasks: in the order of the router banks.
     """
+
+    targets: Tensor | None
 
     def __init__(self, backbone: PyramidBackbone, adapter: Adapter, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -185,6 +203,7 @@ class PyramidNetwork(nn.Module):
                 follows=backbone.follows(level),
             )
         self.sites = nn.ModuleDict(sites)
+        self.register_buffer("targets", backbone.targets_table(tasks), persistent=False)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
         self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
 
@@ -241,7 +260,7 @@ class PyramidNetwork(nn.Module):
     ) -> FusionOutput:
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
         luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
-        means, view, overall = Whole.of(luma) if whole is None else whole
+        means, deviations, view, overall = Whole.of(luma) if whole is None else whole
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
         cues = self.cues(bands, pictures, means)
@@ -261,6 +280,9 @@ class PyramidNetwork(nn.Module):
                 fused = seen.gain * band + expand(fused, band.shape[-2:])
                 if level == TONES:
                     fused = curve(fused, seen.setting)
+                if self.targets is not None and level in LIFTED:
+                    share = of_task(self.targets, tasks[name])
+                    fused = lifted(fused, pictures[level], pictures[-1], deviations, share)
             context = seen.context
             output.sites.append(name)
             output.prompts.append(seen.prompts)
