@@ -264,6 +264,7 @@ def test_impossible_objectives(settings, said):
         ("hardness.vif=[1,2,1]", "from 0 to 1"),
         ("faint.vif=[1]", "2 numbers"),
         ("common.vif=2", "from 0 to 1"),
+        ("targets.vif=2", "targets.vif=2: expected a number from 0 to 1"),
     ],
 )
 def test_impossible_backbones(override, said):
