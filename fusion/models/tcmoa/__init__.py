@@ -1,8 +1,8 @@
 """TC-MoA: task-customized mixture of adapters for general image fusion (CVPR 2024)."""
 
+from fusion.models.tcmoa.backbone import PyramidBackbone
 from fusion.models.tcmoa.benchmark import BenchmarkLoss
 from fusion.models.tcmoa.losses import TaskCustomizedLoss, UnifiedLoss
 from fusion.models.tcmoa.module import TCMoA
-from fusion.models.tcmoa.pyramid import PyramidBackbone
 
 __all__ = ["BenchmarkLoss", "PyramidBackbone", "TCMoA", "TaskCustomizedLoss", "UnifiedLoss"]

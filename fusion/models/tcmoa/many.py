@@ -26,10 +26,7 @@ from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.band import BandSite, Evidence, resize
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
-from fusion.models.tcmoa.overview import curve
-from fusion.models.tcmoa.pyramid import GRAY, TONES, PyramidNetwork, Whole
-from fusion.models.tcmoa.targets import LEVELS as LIFTED
-from fusion.models.tcmoa.targets import lifted
+from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork, Whole
 from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
@@ -130,11 +127,7 @@ def _fuse(
             fused = pivot + gain * (mixed - pivot) + network.backbone.offset_bound * offset
         else:
             fused = gain * mixed + expand(fused, band.shape[-2:])
-            if level == TONES:
-                fused = curve(fused, setting)
-            if network.targets is not None and level in LIFTED:
-                share = of_task(network.targets, tasks[name])
-                fused = lifted(fused, pictures[level], pictures[-1], deviations, share)
+            fused = network.toned(fused, level, setting, pictures, deviations, tasks[name])
         output.sites.append(name)
         output.prompts.append(prompts)
     chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])

@@ -17,11 +17,12 @@ from fusion.models.base import FusionModel
 from fusion.models.compiled import is_compiled
 from fusion.models.memory import PAYS, PICTURE, pixels_at_once
 from fusion.models.output import FusionOutput
+from fusion.models.tcmoa.backbone import PyramidBackbone
 from fusion.models.tcmoa.convert import convert_official
 from fusion.models.tcmoa.many import base_prompts, fuse_pyramid_of_many
 from fusion.models.tcmoa.network import DOWN_MODES, TCMoANetwork
 from fusion.models.tcmoa.placement import site_blocks
-from fusion.models.tcmoa.pyramid import PyramidBackbone, PyramidNetwork, Whole
+from fusion.models.tcmoa.pyramid import PyramidNetwork, Whole
 from fusion.models.tcmoa.sizes import POLICIES, fuse_any_size
 from fusion.models.tcmoa.tiles import LARGEST, SEEN, TILE, WHOLE, fuse_pyramid
 from fusion.models.tiled import Reach, run_blended, side_of
