@@ -100,14 +100,14 @@ def _fuse(
 ) -> FusionOutput:
     split = [split_luma(source) for source in sources]
     luma = torch.cat([one for one, _ in split], dim=1)  # (B, n, H, W)
-    means, deviations, view, overall = Whole.of(luma) if whole is None else whole
+    known = Whole.of(luma) if whole is None else whole
     pictures = network.backbone.gaussians(luma)
     bands = network.backbone.bands(pictures)
-    cues = network.cues(bands, pictures, means)
+    cues = network.cues(bands, pictures, known.means)
     names = network.site_names
     tasks, controls = per_site(task, names), per_site(control, names)
     count = len(sources)
-    measured = [*bands[:-1], pictures[-1] - means]  # what the cues were measured on
+    measured = [*bands[:-1], pictures[-1] - known.means]  # what the cues were measured on
     scores, pairs = _all_pairs(network, measured, cues, tasks)
     output = FusionOutput(fused=sources[0])
     fused = luma[:, :1]
@@ -115,19 +115,19 @@ def _fuse(
         level = int(key)
         band, energy = bands[level], cues[level].energy
         chosen = site.spread(scores[index], energy, tasks[name]).softmax(1)
-        setting = site.setting(view, tasks[name])
+        setting = site.setting(known.view, tasks[name])
         soft = site.soften(chosen, tasks[name], setting)
-        prompts = _steer(controls[name], site.agree(soft, tasks[name], setting, overall if site.base else None))
+        prompts = _steer(controls[name], site.agree(soft, tasks[name], setting, known.prompts if site.base else None))
         weights = _pair_weights(pool(prompts, 1 if site.base else 2), count)
         gain = site.gain_of(_weighted(weights, (seen.gain for seen in pairs[index])), energy, tasks[name], setting)
         mixed = (prompts * band).sum(1, keepdim=True)
         if site.base:
-            pivot = means.mean(1, keepdim=True)
+            pivot = known.means.mean(1, keepdim=True)
             offset = _weighted(weights, (seen.offset for seen in pairs[index])) + setting.offset
             fused = pivot + gain * (mixed - pivot) + network.backbone.offset_bound * offset
         else:
             fused = gain * mixed + expand(fused, band.shape[-2:])
-            fused = network.toned(fused, level, setting, pictures, deviations, tasks[name])
+            fused = network.toned(fused, level, setting, pictures, known, tasks[name])
         output.sites.append(name)
         output.prompts.append(prompts)
     chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])

@@ -16,7 +16,7 @@ from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.overview import Setting, curve, look_at
 from fusion.models.tcmoa.targets import LEVELS as LIFTED
-from fusion.models.tcmoa.targets import lifted
+from fusion.models.tcmoa.targets import lifted, rarity
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights, of_task
 
@@ -30,12 +30,14 @@ class Whole(NamedTuple):
     Attributes:
         means: `(B, n, 1, 1)` mean luma of the sources.
         deviations: `(B, n, 1, 1)` its standard deviation.
+        rarity: `(B, n, 1, 1)` of what stands out in the sources, see `fusion.models.tcmoa.targets.rarity`.
         view: `(B, 8)` of the pair, see `fusion.models.tcmoa.overview.look_at`.
         prompts: `(B, n, 1, 1)` mean prompts of the base before they are steered; None where the base makes no common choice.
     """
 
     means: Tensor
     deviations: Tensor
+    rarity: Tensor
     view: Tensor
     prompts: Tensor | None = None
 
@@ -44,7 +46,7 @@ class Whole(NamedTuple):
         """Of whole pictures `(B, n, H, W)` in [0, 1], but for the prompts."""
         means = luma.mean((-2, -1), keepdim=True)
         deviations = (luma - means).square().mean((-2, -1), keepdim=True).sqrt()
-        return cls(means, deviations, look_at(luma))
+        return cls(means, deviations, rarity(luma, deviations), look_at(luma))
 
 
 class PyramidNetwork(nn.Module):
@@ -135,25 +137,25 @@ class PyramidNetwork(nn.Module):
     ) -> FusionOutput:
         (luma_a, chroma_a), (luma_b, chroma_b) = split_luma(a), split_luma(b)
         luma = torch.cat([luma_a, luma_b], dim=1)  # (B, 2, H, W)
-        means, deviations, view, overall = Whole.of(luma) if whole is None else whole
+        known = Whole.of(luma) if whole is None else whole
         pictures = self.backbone.gaussians(luma)
         bands = self.backbone.bands(pictures)
-        cues = self.cues(bands, pictures, means)
+        cues = self.cues(bands, pictures, known.means)
         output = FusionOutput(fused=a)
         tasks, controls = per_site(task, self.site_names), per_site(control, self.site_names)
         fused, context = luma[:, :1], None
         for name, (key, site) in zip(self.site_names, self.sites.items(), strict=True):
             level = int(key)
-            common = overall if site.base else None
-            seen: BandOutput = site(cues[level], context, tasks[name], controls[name], view, common)
+            common = known.prompts if site.base else None
+            seen: BandOutput = site(cues[level], context, tasks[name], controls[name], known.view, common)
             band = (seen.prompts * bands[level]).sum(1, keepdim=True)
             if level == self.backbone.levels:
-                pivot = means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
+                pivot = known.means.mean(1, keepdim=True)  # the base's gain is contrast about the pictures' mean
                 fused = pivot + seen.gain * (band - pivot) + self.backbone.offset_bound * seen.offset
                 output.extras |= {"base": fused, "base_sources": bands[level], "base_prompts": seen.prompts}
             else:
                 fused = seen.gain * band + expand(fused, band.shape[-2:])
-                fused = self.toned(fused, level, seen.setting, pictures, deviations, tasks[name])
+                fused = self.toned(fused, level, seen.setting, pictures, known, tasks[name])
             context = seen.context
             output.sites.append(name)
             output.prompts.append(seen.prompts)
@@ -169,15 +171,15 @@ class PyramidNetwork(nn.Module):
         level: int,
         setting: Setting,
         pictures: list[Tensor],
-        deviations: Tensor,
+        whole: Whole,
         task: TaskWeights,
     ) -> Tensor:
         """A fused low-pass picture of a level, its tones bent and hot targets lifted on the levels for it; see `lifted`."""
         if level == TONES:
             fused = curve(fused, setting)
         if self.targets is not None and level in LIFTED:
-            share = of_task(self.targets, task)
-            fused = lifted(fused, pictures[level], pictures[-1], deviations, share)
+            share = of_task(self.targets, task) * whole.rarity
+            fused = lifted(fused, pictures[level], pictures[-1], whole.deviations, share)
         return fused
 
     def cues(self, bands: list[Tensor], pictures: list[Tensor], means: Tensor) -> list[BandCues]:
