@@ -7,19 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import ConfigError
-from fusion.layers.box import box, pool
 from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import LaplacianPyramid, check_levels, expand
 from fusion.models.output import FusionOutput
-from fusion.models.tcmoa.band import BandOutput, BandSite, resize
+from fusion.models.tcmoa.band import BandOutput, BandSite
+from fusion.models.tcmoa.chroma import merge_two
 from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.overview import curve, look_at
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights, of_task
-
-GRAY = 1e-4
-"""Saturation that is taken for none."""
 
 
 class Whole(NamedTuple):
@@ -60,6 +57,7 @@ class PyramidBackbone(LaplacianPyramid):
         gain_bound: largest gain of a detail, and 1 over the smallest.
         offset_bound: most that the base is brightened or darkened.
         chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
+        clipped: by task, weight against a source's chroma where a channel of it is clipped, which is not trained; None: 0.
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
@@ -77,6 +75,7 @@ class PyramidBackbone(LaplacianPyramid):
         gain_bound: float = 1.6,
         offset_bound: float = 0.15,
         chroma: Mapping[str, Sequence[float]] | None = None,
+        clipped: Mapping[str, float] | None = None,
         hardness: Mapping[str, Sequence[float]] | None = None,
         faint: Mapping[str, Sequence[float]] | None = None,
         common: Mapping[str, float] | None = None,
@@ -87,6 +86,7 @@ class PyramidBackbone(LaplacianPyramid):
         self.hardness, self.faint, self.common, self.overview = hardness, faint, common, overview
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
+        self.clipped = dict(clipped or {})
 
     @staticmethod
     def check_config(config: Mapping[str, object]) -> None:
@@ -99,6 +99,9 @@ class PyramidBackbone(LaplacianPyramid):
         for task, share in (config.get("common") or {}).items():  # type: ignore[attr-defined]
             if not 0 <= share <= 1:
                 raise ConfigError(f"model.backbone.common.{task}={share}: expected a number from 0 to 1")
+        for task, weight in (config.get("clipped") or {}).items():  # type: ignore[attr-defined]
+            if not 0 <= weight <= 20:
+                raise ConfigError(f"model.backbone.clipped.{task}={weight}: expected a number from 0 to 20")
         for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
             for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
                 if len(row) != count or not all(0 <= value <= high for value in row):
@@ -165,6 +168,8 @@ class PyramidNetwork(nn.Module):
         tasks: in the order of the router banks.
     """
 
+    clipped: Tensor
+
     def __init__(self, backbone: PyramidBackbone, adapter: Adapter, tasks: Sequence[str]) -> None:
         super().__init__()
         self.backbone, self.size_multiple = backbone, 1
@@ -187,6 +192,8 @@ class PyramidNetwork(nn.Module):
         self.sites = nn.ModuleDict(sites)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
         self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+        self.doubts = [float(backbone.clipped.get(task, 0.0)) for task in tasks]
+        self.register_buffer("clipped", torch.tensor(self.doubts), persistent=False)
 
     bytes_per_pixel = 360
     """See `FusionModel`."""
@@ -266,7 +273,8 @@ class PyramidNetwork(nn.Module):
             output.prompts.append(seen.prompts)
             if seen.routing is not None:
                 output.routings.append(seen.routing)
-        chroma = self._chroma(chroma_a - 0.5, chroma_b - 0.5, seen.prompts, tasks[name])
+        weights, doubt = self.chroma_weights(tasks[name])
+        chroma = merge_two((a, b), (chroma_a - 0.5, chroma_b - 0.5), seen.prompts, weights, doubt)
         output.fused = join_luma(fused, chroma + 0.5)
         return output
 
@@ -279,12 +287,7 @@ class PyramidNetwork(nn.Module):
             cues.append(band_cues(picture - means if base else band, picture, means, finer, base))
         return cues
 
-    def _chroma(self, a: Tensor, b: Tensor, prompts: Tensor, task: TaskWeights) -> Tensor:
-        """The sources' chroma, `(B, 2, H, W)` about 0, by their saturation and by the prompts of the luma."""
-        saturation, preferred, constant = of_task(self.chroma, task)
-        side = min(8, *a.shape[-2:])
-        colour_a, colour_b = (box(pool(x.abs().sum(1, keepdim=True), side), 3) + GRAY for x in (a, b))
-        choice = pool(prompts, side).clamp(0.01, 0.99)
-        logit = saturation * (colour_a / colour_b).log() + constant
-        logit = logit + preferred * (choice[:, :1] / choice[:, 1:]).log()
-        return b.lerp(a, resize(logit.sigmoid(), a.shape[-2:]))
+    def chroma_weights(self, task: TaskWeights) -> tuple[Tensor, Tensor | None]:
+        """What `fusion.models.tcmoa.chroma` weighs for a task; a task that does not doubt spends no time on it."""
+        doubts = self.doubts[task] if isinstance(task, int) else any(self.doubts)
+        return of_task(self.chroma, task), of_task(self.clipped, task) if doubts else None
