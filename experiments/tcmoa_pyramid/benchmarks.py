@@ -18,11 +18,12 @@ from fusion.api import compose, load_model
 from fusion.data.files.image import write_image
 from fusion.job.config import config_dir, instantiate, plain
 from fusion.metrics import Suite, compute
+from fusion.models.base import FusionModel
 
 SUITES = {"vifb": "vifb", "mefb": "mefb", "tno": "tno", "mfif": "tcmoa_mff"}
 
 
-def build(text: str) -> tuple[str, torch.nn.Module]:
+def build(text: str) -> tuple[str, FusionModel]:
     """Name in tables and model of an argument."""
     name, *overrides = text.split("+")
     checkpoint = None

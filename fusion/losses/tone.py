@@ -60,7 +60,11 @@ def dull_targets(fused: Tensor, infrared: Tensor, share: float = 0.9, deviations
 
 
 def inverted_tone(
-    fused: Tensor, sources: Tensor, side: int = 8, reach: tuple[int, ...] = (1, 2, 4, 8), tolerance: float = 0.02
+    fused: Tensor,
+    sources: Tensor,
+    sides: tuple[int, ...] = (8, 16, 32),
+    reach: tuple[int, ...] = (1, 2, 4, 8),
+    tolerance: float = 0.02,
 ) -> Tensor:
     """How much a fused picture reverses what both sources agree on; scalar.
 
@@ -70,13 +74,23 @@ def inverted_tone(
     Args:
         fused: `(B, 1, H, W)` luma in [0, 1].
         sources: `(B, 2, H, W)`.
-        side: places are squares of so many pixels.
+        sides: places are squares of so many pixels, each size counting alike: a cloud with soft borders changes little from one
+            small square to the next, and shows between large ones.
         reach: distances of the two places, in squares, along rows and columns.
         tolerance: differences that count as none.
     """
-    side = min(side, *fused.shape[-2:])
-    tones = F.avg_pool2d(torch.cat([sources, fused], dim=1), side, ceil_mode=True, count_include_pad=False)
-    total, count = torch.zeros((), device=fused.device), 0
+    tones = torch.cat([sources, fused], dim=1)
+    return torch.stack([_inverted(_squares(tones, side), reach, tolerance) for side in sides]).mean()
+
+
+def _squares(x: Tensor, side: int) -> Tensor:
+    """Means of squares; the last ones are cut, and a picture that is smaller is one."""
+    return F.avg_pool2d(x, min(side, *x.shape[-2:]), ceil_mode=True, count_include_pad=False)
+
+
+def _inverted(tones: Tensor, reach: tuple[int, ...], tolerance: float) -> Tensor:
+    """`inverted_tone` of means of places `(B, 3, h, w)`: the sources and the fused picture."""
+    total, count = torch.zeros((), device=tones.device), 0
     for axis in (-2, -1):
         for step in reach:
             if (length := tones.shape[axis] - step) < 1:

@@ -81,3 +81,28 @@ def test_values_are_those_of_the_benchmark(standing_of):
     torch.testing.assert_close(
         standing.measured(a, b, fused).detach(), torch.stack([true[n][0] for n in standing.names]).double()
     )
+
+
+def test_the_tone_is_fitted_for_one_task_alone():
+    sys.path.insert(0, str(ROOT))
+    from tone import RATES, free_rows, inverted
+
+    from fusion import load_model
+
+    model = load_model("tcmoa", overrides=["model/backbone=pyramid", "model.backbone.overview=true"])
+    network, row, (a, b) = model.network.eval(), model.tasks.index("mef"), pair()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    free = free_rows(network, row)
+    optimizer = torch.optim.Adam(free.values(), lr=1e-3)
+    for _ in range(2):  # the heads start at zero, and let nothing through to the source embeddings
+        optimizer.zero_grad()
+        network(a, b, row).fused.square().mean().backward()
+        optimizer.step()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed <= set(free) and {name.rpartition(".")[2] for name in changed} == set(RATES)
+    for name in changed:
+        others = [index for index in range(len(model.tasks)) if index != row]
+        assert torch.equal(network.state_dict()[name][others], before[name][others])
+        if name.endswith("overview"):
+            assert not network.state_dict()[name][..., 1:].any()
+    assert inverted(network, [(a, b)], row).shape == (1,)

@@ -54,7 +54,11 @@ def test_tone_terms_are_zero_where_nothing_is_wrong():
     assert L.tone_distance(L.salient_mean(SOURCES), SOURCES) == 0
     assert L.dull_targets(B[:, None], B[:, None]) == 0
     assert L.inverted_tone(mean, SOURCES) == 0
-    assert L.inverted_tone(0.2 + 0.5 * SOURCES.amax(1, keepdim=True), SOURCES) == 0
+    brighter = 0.2 + 0.5 * SOURCES.amax(1, keepdim=True)
+    assert L.inverted_tone(brighter, SOURCES, sides=(8,)) == 0
+    assert (
+        L.inverted_tone(brighter, SOURCES) < 1e-6
+    )  # the mean of the brighter pixels is not that of the brighter means
 
 
 def test_tone_terms_see_their_fault():
@@ -81,6 +85,21 @@ def test_a_dark_cloud_on_a_saturated_wall_is_inverted_tone():
     assert L.inverted_tone(cloud.transpose(-2, -1), sources.transpose(-2, -1)) == L.inverted_tone(cloud, sources)
     opposed = torch.stack([sources[:, 0], 1 - sources[:, 0]], dim=1)  # the sources disagree: either is right
     assert L.inverted_tone(cloud, opposed) == 0
+
+
+def test_a_cloud_with_soft_borders_counts_as_one_with_hard_ones():
+    """From square to square of 8 pixels it changes by less than what counts as a difference; as a whole it is a black cloud."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 384), indexing="ij")
+    away = (1.5 * x.square() + y.square()).sqrt()
+    hard, soft = (away < 0.6).float(), (1 - away).clamp(0, 1)
+    sources = torch.stack([0.8 + 0.2 * soft, 0 * soft]).expand(1, 2, -1, -1)  # brightest in the middle, or black
+    found = {
+        name: {sides: L.inverted_tone((0.7 - 0.5 * cloud)[None, None], sources, sides) for sides in ((8,), (8, 16, 32))}
+        for name, cloud in (("hard", hard), ("soft", soft))
+    }
+    assert found["soft"][8, 16, 32] > 2 * found["soft"][8,]
+    assert found["soft"][8, 16, 32] / found["hard"][8, 16, 32] > 1.3 * found["soft"][8,] / found["hard"][8,]
+    assert L.inverted_tone(0.4 + 0.3 * sources[:, :1], sources) == 0
 
 
 def test_tone_terms_take_pictures_smaller_than_their_windows():

@@ -14,7 +14,7 @@ from fusion.metrics import score
 TASKS = ("vif", "mef", "mff")
 GOLDEN: dict[str, tuple[float, ...]] = {
     "vif": (0.46147, 0.1753, 0.74145, 0.38645, 0.62169, 0.63926),
-    "mef": (0.48196, 0.1861, 0.81831, 0.61208, 0.73706, 0.55686),
+    "mef": (0.48162, 0.18582, 0.81777, 0.61066, 0.73606, 0.55699),
     "mff": (0.43812, 0.17353, 0.73241, 0.34525, 0.58957, 0.75931),
 }
 """Mean, standard deviation and four pixels of the green channel of what `fixed_pair` becomes."""

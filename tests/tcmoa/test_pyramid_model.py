@@ -152,6 +152,33 @@ def test_a_grey_source_leaves_the_other_its_colour(model):
     assert ((chroma - expected).abs() * inside).mean() < 0.01
 
 
+def clipped_pair():
+    """Orange wood, whose red and green are cut off in the second half of `a`: yellow there, and dark but true in `b`."""
+    wood = torch.tensor([0.9, 0.5, 0.2]).view(1, 3, 1, 1).expand(1, 3, 64, 128)
+    a = wood * torch.tensor([0.95, 2.2]).repeat_interleave(64)
+    return a.clamp(0, 1), 0.3 * wood
+
+
+def warmth(picture):
+    """Red above green, as a share of what it is above blue; false hues are nearer to 0."""
+    red, green, blue = picture[0, :, 16:48].mean(1)
+    return ((red - green) / (red - blue))[80:112].mean()
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_clipped_places_lose_their_false_hue(third):
+    models = [load_model("tcmoa", overrides=[*PARTS, *extra]) for extra in ([], ["model.backbone.clipped=null"])]
+    sources = [*clipped_pair(), *([clipped_pair()[1] * 0.8] if third else [])]
+
+    def fused(model, task):
+        return (model.fuse_all(sources, task=task) if third else model.fuse(*sources, task=task)).fused
+
+    trusting, doubting = warmth(fused(models[1], "mef")), warmth(fused(models[0], "mef"))
+    assert doubting > trusting + 0.1  # of wood it is 0.57, of what is cut off 0
+    for task in ("vif", "mff"):
+        assert torch.equal(fused(models[0], task), fused(models[1], task))
+
+
 def test_focus_is_chosen_at_once():
     sharp = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
     blurred = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2, count_include_pad=False)
@@ -265,6 +292,7 @@ def test_impossible_objectives(settings, said):
         ("faint.vif=[1]", "2 numbers"),
         ("common.vif=2", "from 0 to 1"),
         ("targets.vif=2", "targets.vif=2: expected a number from 0 to 1"),
+        ("clipped.mef=-1", "from 0 to 20"),
     ],
 )
 def test_impossible_backbones(override, said):

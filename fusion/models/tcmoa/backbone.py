@@ -28,6 +28,7 @@ class PyramidBackbone(LaplacianPyramid):
         gain_bound: largest gain of a detail, and 1 over the smallest.
         offset_bound: most that the base is brightened or darkened.
         chroma: by task, weights of a source's chroma: of its log saturation, of the finest band's prompt, and a constant for `a`.
+        clipped: by task, weight against a source's chroma where a channel of it is clipped, which is not trained; None: 0.
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
@@ -46,6 +47,7 @@ class PyramidBackbone(LaplacianPyramid):
         gain_bound: float = 1.6,
         offset_bound: float = 0.15,
         chroma: Mapping[str, Sequence[float]] | None = None,
+        clipped: Mapping[str, float] | None = None,
         hardness: Mapping[str, Sequence[float]] | None = None,
         faint: Mapping[str, Sequence[float]] | None = None,
         common: Mapping[str, float] | None = None,
@@ -55,7 +57,7 @@ class PyramidBackbone(LaplacianPyramid):
     ) -> None:
         super().__init__(levels, weights)
         self.hardness, self.faint, self.common, self.overview = hardness, faint, common, overview
-        self.targets = targets
+        self.targets, self.clipped = dict(targets or {}), dict(clipped or {})
         self.width, self.gain_bound, self.offset_bound = width, gain_bound, offset_bound
         self.cues, self.gains, self.chroma = dict(cues or {}), dict(gains or {}), dict(chroma or {})
 
@@ -67,10 +69,10 @@ class PyramidBackbone(LaplacianPyramid):
             value = config.get(key, 2.0)
             if not isinstance(value, (int, float)) or not low < value <= 4:
                 raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
-        for key in ("common", "targets"):
-            for task, share in (config.get(key) or {}).items():  # type: ignore[attr-defined]
-                if not 0 <= share <= 1:
-                    raise ConfigError(f"model.backbone.{key}.{task}={share}: expected a number from 0 to 1")
+        for key, most in (("common", 1), ("targets", 1), ("clipped", 20)):
+            for task, weight in (config.get(key) or {}).items():  # type: ignore[attr-defined]
+                if not 0 <= weight <= most:
+                    raise ConfigError(f"model.backbone.{key}.{task}={weight}: expected a number from 0 to {most}")
         for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
             for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
                 if len(row) != count or not all(0 <= value <= high for value in row):
@@ -99,11 +101,9 @@ class PyramidBackbone(LaplacianPyramid):
 
     def common_table(self, tasks: Sequence[str], level: int) -> Tensor | None:
         """`(tasks,)` shares of a common choice, at the base."""
-        return None if level < self.levels else _shares(self.common, tasks)
-
-    def targets_table(self, tasks: Sequence[str]) -> Tensor | None:
-        """`(tasks,)` shares of the way that hot targets are lifted."""
-        return _shares(self.targets, tasks)
+        if self.common is None or level < self.levels:
+            return None
+        return torch.tensor([float(self.common.get(task, 0.0)) for task in tasks])
 
     def _at(self, level: int, table: Tensor) -> Tensor:
         """What holds at a level, of rows for the finest band, the coarsest and the base."""
@@ -125,7 +125,3 @@ class PyramidBackbone(LaplacianPyramid):
             details = row[: self.levels]
             row[:] = [*details, *details[-1:] * (self.levels - len(details)), *(row[self.levels :] or [1.0])]
         return torch.tensor([row[level] for row in rows], dtype=torch.float32)
-
-
-def _shares(given: Mapping[str, float] | None, tasks: Sequence[str]) -> Tensor | None:
-    return None if given is None else torch.tensor([float(given.get(task, 0.0)) for task in tasks])

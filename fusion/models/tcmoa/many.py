@@ -18,19 +18,20 @@ import torch
 from torch import Tensor
 
 from fusion.errors import ConfigError
-from fusion.layers.box import box, pool
+from fusion.layers.box import pool
 from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import expand
 from fusion.models.inputs import reflect_to_multiple
 from fusion.models.output import FusionOutput
-from fusion.models.tcmoa.band import BandSite, Evidence, resize
+from fusion.models.tcmoa.band import BandSite, Evidence
+from fusion.models.tcmoa.chroma import merge_many
 from fusion.models.tcmoa.cues import BandCues, likeness
 from fusion.models.tcmoa.network import per_site
-from fusion.models.tcmoa.pyramid import GRAY, PyramidNetwork, Whole
+from fusion.models.tcmoa.pyramid import PyramidNetwork, Whole
 from fusion.models.tcmoa.tiles import TILE, WHOLE, whole_of, without_border
 from fusion.models.tiled import Reach, tiles_of
 from fusion.moe.adapters import PromptControl
-from fusion.moe.routers import TaskWeights, of_task
+from fusion.moe.routers import TaskWeights
 
 Pair = tuple[int, int]
 
@@ -130,7 +131,8 @@ def _fuse(
             fused = network.toned(fused, level, setting, pictures, known, tasks[name])
         output.sites.append(name)
         output.prompts.append(prompts)
-    chroma = _chroma(network, [part - 0.5 for _, part in split], prompts, tasks[name])
+    weights, doubt = network.chroma_weights(tasks[name])
+    chroma = merge_many(sources, [part - 0.5 for _, part in split], prompts, weights, doubt)
     output.fused = join_luma(fused, chroma + 0.5)
     return output
 
@@ -216,16 +218,3 @@ def _steer(control: PromptControl, prompts: Tensor) -> Tensor:
         raise ConfigError(f"control.beta={control.beta}: favours a or b, and has no meaning for {count} sources")
     center = 2 * control.center / count
     return prompts if control.alpha == 1 else center + control.alpha * (prompts - center)
-
-
-def _chroma(network: PyramidNetwork, chroma: list[Tensor], prompts: Tensor, task: TaskWeights) -> Tensor:
-    """As of two sources: softmax over the logarithms of saturation and prompt; the constant for `a` in pairs, as above."""
-    saturation, preferred, constant = of_task(network.chroma, task)
-    count, size = len(chroma), chroma[0].shape[-2:]
-    side = min(8, *size)
-    colour = torch.cat([box(pool(x.abs().sum(1, keepdim=True), side), 3) + GRAY for x in chroma], dim=1)
-    choice = pool(prompts, side).clamp(0.01, 0.99)
-    place = torch.arange(count, device=prompts.device, dtype=prompts.dtype).view(1, -1, 1, 1)
-    ahead = (count - 1 - 2 * place) / count  # pairs in which it is `a` less those in which it is `b`
-    weights = resize((saturation * colour.log() + preferred * choice.log() + constant * ahead).softmax(1), size)
-    return torch.stack([weights[:, i : i + 1] * x for i, x in enumerate(chroma)]).sum(0)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fusion.layers.box import box, pool
 from fusion.layers.color import join_luma, split_luma
 from fusion.layers.pyramid import expand
 from fusion.models.output import FusionOutput
 from fusion.models.tcmoa.backbone import TONES, PyramidBackbone
-from fusion.models.tcmoa.band import BandOutput, BandSite, resize
+from fusion.models.tcmoa.band import BandOutput, BandSite
+from fusion.models.tcmoa.chroma import merge_two
 from fusion.models.tcmoa.cues import BandCues, band_cues
 from fusion.models.tcmoa.network import per_site
 from fusion.models.tcmoa.overview import Setting, curve, look_at
@@ -19,9 +19,6 @@ from fusion.models.tcmoa.targets import LEVELS as LIFTED
 from fusion.models.tcmoa.targets import lifted, rarity
 from fusion.moe.adapters import Adapter, PromptControl
 from fusion.moe.routers import TaskWeights, of_task
-
-GRAY = 1e-4
-"""Saturation that is taken for none."""
 
 
 class Whole(NamedTuple):
@@ -58,7 +55,8 @@ class PyramidNetwork(nn.Module):
         tasks: in the order of the router banks.
     """
 
-    targets: Tensor | None
+    clipped: Tensor
+    targets: Tensor
 
     def __init__(self, backbone: PyramidBackbone, adapter: Adapter, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -80,9 +78,13 @@ class PyramidNetwork(nn.Module):
                 follows=backbone.follows(level),
             )
         self.sites = nn.ModuleDict(sites)
-        self.register_buffer("targets", backbone.targets_table(tasks), persistent=False)
         rows = [backbone.chroma.get(task, (2.0, 0.0, 0.0)) for task in tasks]
         self.chroma = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+        self.doubts, self.shares = (
+            [float(table.get(task, 0.0)) for task in tasks] for table in (backbone.clipped, backbone.targets)
+        )
+        self.register_buffer("clipped", torch.tensor(self.doubts), persistent=False)
+        self.register_buffer("targets", torch.tensor(self.shares), persistent=False)
 
     bytes_per_pixel = 360
     """See `FusionModel`."""
@@ -161,7 +163,8 @@ class PyramidNetwork(nn.Module):
             output.prompts.append(seen.prompts)
             if seen.routing is not None:
                 output.routings.append(seen.routing)
-        chroma = self._chroma(chroma_a - 0.5, chroma_b - 0.5, seen.prompts, tasks[name])
+        weights, doubt = self.chroma_weights(tasks[name])
+        chroma = merge_two((a, b), (chroma_a - 0.5, chroma_b - 0.5), seen.prompts, weights, doubt)
         output.fused = join_luma(fused, chroma + 0.5)
         return output
 
@@ -177,7 +180,7 @@ class PyramidNetwork(nn.Module):
         """A fused low-pass picture of a level, its tones bent and hot targets lifted on the levels for it; see `lifted`."""
         if level == TONES:
             fused = curve(fused, setting)
-        if self.targets is not None and level in LIFTED:
+        if level in LIFTED and _asked(self.shares, task):
             share = of_task(self.targets, task) * whole.rarity
             fused = lifted(fused, pictures[level], pictures[-1], whole.deviations, share)
         return fused
@@ -191,12 +194,11 @@ class PyramidNetwork(nn.Module):
             cues.append(band_cues(picture - means if base else band, picture, means, finer, base))
         return cues
 
-    def _chroma(self, a: Tensor, b: Tensor, prompts: Tensor, task: TaskWeights) -> Tensor:
-        """The sources' chroma, `(B, 2, H, W)` about 0, by their saturation and by the prompts of the luma."""
-        saturation, preferred, constant = of_task(self.chroma, task)
-        side = min(8, *a.shape[-2:])
-        colour_a, colour_b = (box(pool(x.abs().sum(1, keepdim=True), side), 3) + GRAY for x in (a, b))
-        choice = pool(prompts, side).clamp(0.01, 0.99)
-        logit = saturation * (colour_a / colour_b).log() + constant
-        logit = logit + preferred * (choice[:, :1] / choice[:, 1:]).log()
-        return b.lerp(a, resize(logit.sigmoid(), a.shape[-2:]))
+    def chroma_weights(self, task: TaskWeights) -> tuple[Tensor, Tensor | None]:
+        """What `fusion.models.tcmoa.chroma` weighs for a task."""
+        return of_task(self.chroma, task), of_task(self.clipped, task) if _asked(self.doubts, task) else None
+
+
+def _asked(values: list[float], task: TaskWeights) -> bool:
+    """Whether a task may ask for something; one that does not spends no time on it."""
+    return bool(values[task]) if isinstance(task, int) else any(values)
