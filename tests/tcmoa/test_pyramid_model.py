@@ -271,6 +271,7 @@ def test_a_better_metric_is_a_smaller_loss():
     [
         ({"spreads": {}, "weights": {"vif": {"qabf": 1}}}, "model.loss.spreads.qabf"),
         ({"spreads": {"qp": 1}, "weights": {"vif": {"qp": 1}}}, "no gradient"),
+        ({"spreads": {}, "weights": {}, "inverted_sides": [0]}, "inverted_sides"),
         (
             {"spreads": {"qabf": 1}, "weights": {"vif": {"qabf": 1}}, "ceiling": {"vif": {"qabf": 1}}},
             "model.loss.ceiling.vif.qabf",

@@ -1,6 +1,6 @@
 """An objective of metrics: what benchmarks measure, each in units of how much published methods differ in it (ours)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,10 +36,11 @@ class BenchmarkLoss(TCMoALoss):
         weights: by task and term. Terms are differentiable metrics (`fusion.metrics`, convention exact, on luma), the soft ones of
             `SOFT`, distances to the truth (`REFERENCE`, for pairs that have one) and the tone terms `TONE`. 0 leaves one out.
         ceiling: by task and metric of `STRENGTHS`, the multiple of the stronger source's from which on more of it counts against.
+        inverted_sides: of the squares that "inverted" compares, in pixels, see `fusion.losses.inverted_tone`.
         shared: see `TCMoALoss`.
 
     Raises:
-        ConfigError: an unknown term, one without a spread, or a metric without gradients.
+        ConfigError: an unknown term, one without a spread, a metric without gradients, or impossible sides.
     """
 
     def __init__(
@@ -47,9 +48,15 @@ class BenchmarkLoss(TCMoALoss):
         spreads: Mapping[str, float],
         weights: Weights,
         ceiling: Weights | None = None,
+        inverted_sides: Sequence[int] = (8, 16, 32),
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
+        self.inverted_sides = tuple(inverted_sides)
+        if not self.inverted_sides or min(self.inverted_sides) < 1:
+            raise ConfigError(
+                f"model.loss.inverted_sides={list(inverted_sides)}: expected numbers of pixels, 1 or more"
+            )
         self.spreads = {name: float(value) for name, value in spreads.items()}
         self.weights = {task: {name: float(w) for name, w in table.items()} for task, table in weights.items()}
         self.ceiling = {task: dict(table) for task, table in (ceiling or {}).items()}
@@ -122,8 +129,7 @@ class BenchmarkLoss(TCMoALoss):
         }
         return {name: table[name] * function() for name, function in functions.items() if table.get(name)}
 
-    @staticmethod
-    def _tone(table: Mapping[str, float], output: FusionOutput, batch: FusionBatch) -> Terms:
+    def _tone(self, table: Mapping[str, float], output: FusionOutput, batch: FusionBatch) -> Terms:
         if "base" not in output.extras:
             return {}
         base, sources = output.extras["base"], output.extras["base_sources"]
@@ -133,7 +139,7 @@ class BenchmarkLoss(TCMoALoss):
             "tone": lambda: L.tone_distance(base, sources),
             "range": lambda: L.out_of_range(base, sources),
             "hot": lambda: L.dull_targets(fused, b),
-            "inverted": lambda: L.inverted_tone(fused, torch.cat([a, b], dim=1)),
+            "inverted": lambda: L.inverted_tone(fused, torch.cat([a, b], dim=1), self.inverted_sides),
         }
         return {name: table[name] * function() for name, function in functions.items() if table.get(name)}
 
