@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="of blend.py or fit.py")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--common", type=float, default=0.7, help="share of a common choice at the base, to start from")
     parser.add_argument(
