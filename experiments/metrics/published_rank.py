@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
 
 
 def ranks_of(table: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Ranks `(methods, metrics)` of the means over the images of `(methods, images, metrics)`; signs are -1 where more is better."""
+    """Ranks `(methods, metrics)` of the means over the images of `(methods, images, metrics)`; sign -1: more is better."""
     return np.stack([rankdata(column) for column in (table.mean(1) * signs).T], axis=1)
 
 
