@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="4e0d60f3f5ca436727280406cb2efe6f4b84d238fa7a16b4c3fd93a6bcc37a3c",
+        sha256="c8c7c2bf6dc4655b6750328ea800a0676b27ed5c06a71c26fa9ad7f489f14058",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",
