@@ -89,7 +89,7 @@ def test_it_is_above_the_classic_methods(model, pairs, task, baseline):
     edges, contrast = torch.tensor(margins).mean(0)
     assert edges + contrast > 0
     # One source of a made-up thermal pair has nearly all edges: the brighter pixel keeps them whole, softer prompts do not.
-    assert edges > (-0.02 if baseline == "maximum" else 0)
+    assert edges > (-0.03 if baseline == "maximum" else 0)
 
 
 def test_multi_focus_is_nearly_the_sharp_photograph(model, pairs):
