@@ -58,7 +58,7 @@ REGISTRY: dict[str, Weights] = {
     "tcmoa_pyramid": Weights(
         "tcmoa_pyramid.safetensors",
         "trained here: experiments/tcmoa_pyramid",
-        sha256="c8c7c2bf6dc4655b6750328ea800a0676b27ed5c06a71c26fa9ad7f489f14058",
+        sha256="e47ba3ad185242b26803fcdc75febab53bb753691bf7492d28454041dc325ddc",
     ),
     "toar_base": Weights(
         "toar_base.safetensors",
