@@ -2,8 +2,8 @@
 
     python experiments/tcmoa_pyramid/tone.py WEIGHTS.safetensors OUT.safetensors --data DATA
 
-Changed are the rows of `mef` in the parameters that have a row per task; what tasks share and the rows of the others stay as they
-are, bit for bit. The base starts from a choice that is common to all places by `--common`, see README.md, "Recipe".
+Changed are the rows of `mef` in the parameters of `RATES`; what tasks share and the rows of the others stay as they are, bit for
+bit. The base starts from a choice that is common to all places by `--common`, see README.md, "Recipe".
 """
 
 import argparse

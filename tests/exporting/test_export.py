@@ -16,6 +16,7 @@ from fusion.exporting.run import difference, made_up_pair, read_size
 from fusion.layers.borders import reflect, reflected_indices
 from fusion.models.moe_fusion.image_routing import apply_all, dispatch_images
 from fusion.models.moe_fusion.saliency import _blurred, frequency_tuned_saliency
+from fusion.models.tcmoa.cues import likeness
 from fusion.moe.dispatch import combine
 
 SMALL_MAE = [
@@ -66,6 +67,24 @@ def test_one_graph_fuses_every_size_as_the_model_does(name: str, form: str) -> N
     least = least_side(graph.model)
     made = FORMATS[form](trace(graph, None, 1))
     assert difference(made, graph, [(least, least + 2), (least + 3, least)], 1) <= 1e-4
+
+
+def test_even_places_are_numbers_in_an_exported_file(tmp_path: Path) -> None:
+    """Small constants that keep 0 / 0 away may be dropped as zeros when a graph is made simpler."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Likeness(torch.nn.Module):
+        def forward(self, bands: torch.Tensor) -> torch.Tensor:
+            return likeness(bands, bands.square(), 1)
+
+    bands = 0.1 * torch.randn(1, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+    bands[:, :1, 6:] = 0  # where one source is even
+    file = tmp_path / "likeness.onnx"
+    torch.onnx.export(Likeness(), (bands,), file, dynamo=True, input_names=["bands"])
+    made = runtime.InferenceSession(str(file)).run(None, {"bands": bands.numpy()})[0]
+    assert not made[..., 8:, :].any()
+    torch.testing.assert_close(torch.from_numpy(made), Likeness()(bands))
 
 
 def test_gifnet_of_one_size() -> None:

@@ -294,6 +294,12 @@ def test_impossible_objectives(settings, said):
         ("common.vif=2", "from 0 to 1"),
         ("targets.vif=2", "targets.vif=2: expected a number from 0 to 1"),
         ("clipped.mef=-1", "from 0 to 20"),
+        ("targets.vif=much", "targets.vif=much: expected a number from 0 to 1"),
+        ("clipped.mef=null", "expected a number from 0 to 20"),
+        ("targets=0.5", "targets=0.5: expected numbers by task, or null"),
+        ("hardness.vif=1", "hardness.vif=1: expected 3 numbers"),
+        ("faint.vif=[a,b]", "2 numbers"),
+        ("faint=1", "faint=1: expected 2 numbers by task, or null"),
     ],
 )
 def test_impossible_backbones(override, said):

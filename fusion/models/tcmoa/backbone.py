@@ -32,7 +32,7 @@ class PyramidBackbone(LaplacianPyramid):
         hardness: by task, how far prompts choose in the finest band, the coarsest and the base, see `BandSite`; None: all the way.
         faint: by task, factor on the gain where the detail of all sources is faint, in the finest band and the coarsest; None: 1.
         common: by task, share of one choice for all places in the prompts of the base, 0 to 1, which is not trained; None: 0.
-        targets: by task, how far hot targets are lifted to their brightness, 0 to 1, which is not trained; None: 0.
+        targets: by task, share of the way that hot targets are lifted on each level for it, 0 to 1, which is not trained; None: 0.
         overview: whether hardness, gains, the common share and the tones follow the pair as a whole, by trained weights that
             start at 0.
         weights: always None.
@@ -70,15 +70,20 @@ class PyramidBackbone(LaplacianPyramid):
             if not isinstance(value, (int, float)) or not low < value <= 4:
                 raise ConfigError(f"model.backbone.{key}={value}: expected a number above {max(low, 0):g}, at most 4")
         for key, most in (("common", 1), ("targets", 1), ("clipped", 20)):
-            for task, weight in (config.get(key) or {}).items():  # type: ignore[attr-defined]
-                if not 0 <= weight <= most:
+            table = config.get(key) or {}
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"model.backbone.{key}={table}: expected numbers by task, or null")
+            for task, weight in table.items():
+                if not isinstance(weight, (int, float)) or not 0 <= weight <= most:
                     raise ConfigError(f"model.backbone.{key}.{task}={weight}: expected a number from 0 to {most}")
         for key, count, high in (("hardness", 3, 1.0), ("faint", 2, 4.0)):
-            for task, row in (config.get(key) or {}).items():  # type: ignore[attr-defined]
-                if len(row) != count or not all(0 <= value <= high for value in row):
-                    raise ConfigError(
-                        f"model.backbone.{key}.{task}={list(row)}: expected {count} numbers from 0 to {high:g}"
-                    )
+            table = config.get(key) or {}
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"model.backbone.{key}={table}: expected {count} numbers by task, or null")
+            for task, row in table.items():
+                numbers = isinstance(row, Sequence) and all(isinstance(value, (int, float)) for value in row)
+                if not numbers or len(row) != count or not all(0 <= value <= high for value in row):
+                    raise ConfigError(f"model.backbone.{key}.{task}={row}: expected {count} numbers from 0 to {high:g}")
 
     def cue_weights(self, tasks: Sequence[str], level: int) -> Tensor:
         """`(tasks, 6)` initial weights of a level; a task without a row of its own starts as the first that has one."""

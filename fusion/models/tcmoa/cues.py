@@ -74,9 +74,9 @@ def likeness(bands: Tensor, local: Tensor, side: int) -> Tensor:
         local: `(B, 2, h', w')` their mean squares per token.
         side: of a token.
     """
-    both = box(pool(bands[:, :1] * bands[:, 1:2], side), 3)
-    alone = box(local, 3)
-    return both / (alone[:, :1] * alone[:, 1:2] + FAINT**2).sqrt()
+    both = box(pool(bands[:, :1] * bands[:, 1:2], side), 3) / FAINT
+    alone = box(local, 3) / FAINT
+    return both / (alone[:, :1] * alone[:, 1:2] + 1).sqrt()  # + FAINT**2 would be dropped as 0 in exported graphs
 
 
 def log_energy(energy: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hot targets of one source: small places that stand out there and are brighter than anything around them (ours)."""
+"""Hot targets of one source: small places that stand out there and are brighter than the other sources show (ours)."""
 
 import torch
 from torch import Tensor
