@@ -151,11 +151,13 @@ def difference(made: Format, graph: FusionGraph, sizes: list[Size], batch: int) 
 
 
 def made_up_pair(height: int, width: int, batch: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A picture in colour and a grey one, `(B, 3, H, W)` in [0, 1]: smooth shapes with some noise."""
+    """A picture in colour and a grey one, `(B, 3, H, W)` in [0, 1]: smooth shapes with some noise, a corner of each saturated."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(2 * batch, 3, 6, 8, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
     images = (smooth + 0.1 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    images[:batch, :, : height // 3, : width // 3] = 1
+    images[batch:, :, -(height // 3) :, -(width // 3) :] = 0
     return images[:batch], images[batch:, :1].expand(-1, 3, -1, -1).contiguous()
 
 
