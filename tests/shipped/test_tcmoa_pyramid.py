@@ -68,7 +68,8 @@ def test_training_goes_on_from_it(model, experiment):
     shares = [one.network.sites["5"].common for one in (made, model)]
     if shares[0] is not None:  # the recipe trains without a common choice
         torch.testing.assert_close(*shares)
-        assert torch.equal(made.fuse(a, b, task="vif").fused, model.fuse(a, b, task="vif").fused)
+        for task in TASKS:
+            assert torch.equal(made.fuse(a, b, task=task).fused, model.fuse(a, b, task=task).fused)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from fusion.layers.box import box, pool
+from fusion.models.tcmoa.band import resize
+from fusion.models.tcmoa.overview import FAINT
 
 LEVELS = (1, 2)
 """Levels on which targets are lifted, of 2x2 and 4x4 pixels."""
@@ -15,7 +17,6 @@ ABOVE, ABOVE_STEP = 0.1, 0.015
 """The same in brightness: what little noise there is in an even picture is no target."""
 BEYOND, BEYOND_STEP = 0.1, 0.02
 """How much brighter than the other sources, there and around, a place has to be: a target must not vanish in a bright ground."""
-
 RARE = 0.015
 """Share of a picture that targets may take; where more stands out they are lifted the less, for it is a crowd or no target."""
 
@@ -36,11 +37,9 @@ def lifted(fused: Tensor, pictures: Tensor, base: Tensor, deviations: Tensor, sh
 
 def standing_out(pictures: Tensor, base: Tensor, deviations: Tensor) -> Tensor:
     """How much every place of a source is a target, `(B, n, h, w)` in [0, 1]; arguments as in `lifted`."""
-    around = torch.nn.functional.interpolate(
-        box(base, AROUND), pictures.shape[-2:], mode="bilinear", align_corners=False
-    )
+    around = resize(box(base, AROUND), pictures.shape[-2:])
     above = pictures - around
-    unusual = ((above / (deviations + 1e-3) - UNUSUAL) / UNUSUAL_STEP).sigmoid()
+    unusual = ((above / (deviations + FAINT) - UNUSUAL) / UNUSUAL_STEP).sigmoid()
     grounds = torch.maximum(pictures, around)
     count = pictures.shape[1]
     others = [grounds[:, [j for j in range(count) if j != i]].amax(1) for i in range(count)]
@@ -55,5 +54,6 @@ def rarity(luma: Tensor, deviations: Tensor) -> Tensor:
         luma: `(B, n, H, W)` whole sources in [0, 1].
         deviations: `(B, n, 1, 1)` their standard deviations.
     """
+    # as on the coarser of `LEVELS`, with the base of five levels
     area = standing_out(pool(luma, 4), pool(luma, 32), deviations).mean((-2, -1), keepdim=True)
     return RARE / area.clamp_min(RARE)
